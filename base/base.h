@@ -1,0 +1,62 @@
+/* base: what every room stands on. Results, checked sizes, byte order, the precision `real`, hashing.
+   No I/O, no allocation, no floating-point arithmetic. */
+#ifndef SEGFM_BASE_H
+#define SEGFM_BASE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "status.h"
+
+/* One source, two precisions: `make` builds float, `make REAL=double` the yardstick. */
+#ifdef SEGFM_REAL_DOUBLE
+typedef double real;
+#define REAL_C(x) x
+#define REAL_NAME "double"
+#else
+typedef float real;
+#define REAL_C(x) x##f
+#define REAL_NAME "float"
+#endif
+
+#if defined(__FAST_MATH__)
+#error "segfm's results are defined bit by bit: do not build it with -ffast-math"
+#endif
+
+/* Fills *error (may be NULL) and returns `status`. A formatter without stdio: %s (NULL prints "(null)"), %d (int),
+   %lld (long long), %llu (unsigned long long), %zu (size_t), %x (unsigned), %c and %% only. Text past the end of
+   error->message is cut. error->where is cleared. */
+segfm_status base_fail(segfm_error *error, segfm_status status, const char *format, ...);
+/* Names the file that an error is about, unless a deeper function has done so. Returns error->status. NULL error: the
+   given status. */
+segfm_status base_fail_where(segfm_error *error, segfm_status status, const char *where);
+
+/* *out = a*b or a+b; false (and *out untouched) when the result does not fit. */
+bool base_mul(size_t a, size_t b, size_t *out);
+bool base_add(size_t a, size_t b, size_t *out);
+/* *out = product of n dimensions times `unit`; false on overflow. A zero dimension gives 0. */
+bool base_count(const size_t *shape, int n, size_t unit, size_t *out);
+
+/* Little- and big-endian loads and stores at any alignment. */
+uint16_t base_le16(const void *p);
+uint32_t base_le32(const void *p);
+uint64_t base_le64(const void *p);
+uint16_t base_be16(const void *p);
+uint32_t base_be32(const void *p);
+uint64_t base_be64(const void *p);
+void base_put_le16(void *p, uint16_t v);
+void base_put_le32(void *p, uint32_t v);
+void base_put_le64(void *p, uint64_t v);
+
+/* True on a big-endian machine. */
+bool base_is_big_endian(void);
+
+/* IEEE half (binary16) ↔ float. The narrowing rounds to nearest even; NaN stays NaN. */
+float base_half_to_float(uint16_t h);
+uint16_t base_float_to_half(float f);
+
+/* XXH64 of n bytes. Source of the algorithm: the public xxHash specification (doc/xxhash_spec.md, XXH64). */
+uint64_t base_xxh64(const void *data, size_t n, uint64_t seed);
+
+#endif

@@ -1,0 +1,98 @@
+/* vol: volumes as geometry. Normalisation, crops, resizing, boxes, regions, windows, stitching, overlap metrics.
+   Axes are (z, y, x) everywhere, x fastest; a box is {z0,y0,x0,z1,y1,x1}, bounds inclusive; the box of nothing is all −1.
+   Memory is the caller's. Knows no network. */
+#ifndef SEGFM_VOL_H
+#define SEGFM_VOL_H
+
+#include "../nn/nn.h"
+
+typedef struct vol_shape {
+    int64_t n[3];
+} vol_shape;
+
+typedef struct vol_box {
+    int64_t lo[3], hi[3]; /* inclusive; hi < lo or lo = −1: empty */
+} vol_box;
+
+/* Voxels of a shape; the caller has checked that they fit in memory. */
+size_t vol_count(vol_shape s);
+bool vol_box_is_empty(vol_box b);
+vol_box vol_box_none(void); /* (−1,…,−1) */
+
+/* ---- normalise.c --------------------------------------------------------------------------------------------- */
+
+/* Foreground statistics of SPEC 3: t = mean of all voxels; over the voxels > t: percentiles 0.05 and 99.95 (linear
+   interpolation as numpy: at rank q/100·(n−1)), mean, population standard deviation. Means and deviations are summed in
+   double in fixed chunks, so they do not depend on threads. count = voxels above t (0 when the volume is constant: then
+   lower = upper = mean = t, std = 0). */
+typedef struct vol_foreground {
+    double threshold, lower, upper, mean, std;
+    uint64_t count;
+} vol_foreground;
+void vol_foreground_stats(const float *voxels, size_t n, int threads, vol_foreground *out);
+/* out[i] = (clip(v, lower, upper) − mean) / max(std, 1e-8), then min-max to [0, 1] as SPEC 3 (minus min, divided by
+   max(max, 1e-8)). out may not overlap voxels. */
+void vol_normalise(const float *voxels, size_t n, const vol_foreground *stats, int threads, real *out);
+/* Bounding box of the voxels > 0 (crop foreground); empty when there is none (upstream then keeps the whole volume). */
+vol_box vol_foreground_box(const real *image, vol_shape s);
+
+/* ---- resize.c ------------------------------------------------------------------------------------------------ */
+
+/* Nearest resize's source index of output index i: floor(float32(i)·(float32(in)/float32(out))), at most in−1 — float32
+   in every build, because the exact rule differs (64→110, i=55). */
+int64_t vol_nearest_source(int64_t i, int64_t in, int64_t out);
+/* out (o) = nearest resize of `in` (s). */
+void vol_resize_nearest(const real *in, vol_shape s, real *out, vol_shape o, int threads);
+/* Box of the resized binary cube: the output indices whose source lies in the box (per axis the same as resizing the
+   cube and taking the bounding box); empty when no source hits it. */
+vol_box vol_resize_box(vol_box b, vol_shape s, vol_shape o);
+/* The sub-volume b of in (s): out has the box's shape. */
+void vol_crop(const real *in, vol_shape s, vol_box b, real *out);
+
+/* ---- boxes.c ------------------------------------------------------------------------------------------------- */
+
+/* A mask as a predicate on voxels of a volume of shape s (bytes, non-zero = inside). */
+/* Bounding box of the mask's voxels; vol_box_none when empty. */
+vol_box vol_mask_bounds(const uint8_t *mask, vol_shape s);
+/* The box upstream derives from a mask: z range of the mask; y/x range of the slice at the z of the median foreground
+   voxel in raster order (index n/2 of the n foreground voxels). vol_box_none when empty. */
+vol_box vol_mask_prompt_box(const uint8_t *mask, vol_shape s);
+vol_box vol_box_union(vol_box a, vol_box b);     /* an empty box adds nothing */
+vol_box vol_box_intersect(vol_box a, vol_box b); /* vol_box_none when they do not meet */
+/* The region of interest of SPEC 4.2 from the union box u of prediction and prompt: each side padded by
+   floor(max(0, window − extent)/2) and clamped as upstream does: lo ≥ 0; hi is inclusive but clamped to the axis length
+   (so hi may equal s.n, which a crop then cuts off). Empty u: vol_box_none. */
+vol_box vol_region(vol_box u, vol_shape s, vol_shape window);
+
+/* ---- windows.c ----------------------------------------------------------------------------------------------- */
+
+/* Sliding windows over a region of shape r (already cut to the volume): the region is zero-padded symmetrically (an odd
+   voxel at the end) to at least a window; the interval per axis is the window if it equals the padded size, else
+   floor(window/2); starts run by the interval and the last is clamped to the border. */
+typedef struct vol_windows {
+    vol_shape region, window, padded;
+    int64_t pad_lo[3];  /* zeros before the region */
+    int64_t count[3];   /* windows per axis */
+    int64_t interval[3];
+} vol_windows;
+void vol_windows_plan(vol_shape region, vol_shape window, vol_windows *out);
+int64_t vol_windows_total(const vol_windows *w);
+/* Start of window i in padded coordinates; i runs z slowest, x fastest. */
+void vol_windows_start(const vol_windows *w, int64_t i, int64_t start[3]);
+/* Window i of the region whose lowest corner is `origin` in volume in (s): out (window), zero where padded. */
+void vol_window_extract(const real *in, vol_shape s, const int64_t origin[3], const vol_windows *w, int64_t i, real *out);
+/* The same for bytes. */
+void vol_window_extract_mask(const uint8_t *in, vol_shape s, const int64_t origin[3], const vol_windows *w, int64_t i,
+                             uint8_t *out);
+/* Adds window i's values to the region's sums: sum (region), for voxels inside the region. Called in window order, so
+   that every voxel's sum is one fixed sequence. */
+void vol_window_add(const vol_windows *w, int64_t i, const real *values, real *sum);
+/* sum[v] /= number of windows covering voxel v (computed, not stored). */
+void vol_windows_average(const vol_windows *w, real *sum, int threads);
+
+/* ---- overlap.c ----------------------------------------------------------------------------------------------- */
+
+/* Dice of label `label` in two label maps: 2·|A∩B|/(|A|+|B|); NAN when both are empty (undefined, to be counted). */
+double vol_dice(const uint16_t *truth, const uint16_t *predicted, size_t n, uint16_t label);
+
+#endif

@@ -1,0 +1,131 @@
+/* weights: the model's parameters as bytes. Our raw-binary format (FORMAT.md), its reader and writer, the checkpoint
+   readers (PyTorch zip files in three layouts, safetensors), and the formula model of the golden tests. Knows tensor
+   names and shapes, runs no network. Works on memory; only the command-line tools touch files. */
+#ifndef SEGFM_WEIGHTS_H
+#define SEGFM_WEIGHTS_H
+
+#include "../io/io.h"
+
+/* ---- configuration ------------------------------------------------------------------------------------------- */
+
+/* Everything about the network's sizes. Axes are (z, y, x). */
+typedef struct weights_config {
+    uint32_t spatial[3]; /* voxels of the input window */
+    uint32_t patch[3];   /* voxels of a patch; divides spatial */
+    uint32_t dim;        /* width of the image encoder, of the prompts and of the decoder */
+    uint32_t depth, heads, mlp;                                  /* image encoder */
+    uint32_t decoder_depth, decoder_heads, decoder_mlp;          /* two-way transformer */
+    uint32_t decoder_cross_dim;                                  /* inner width of its cross-attentions (dim/2) */
+    uint32_t mask_tokens;                                        /* 4 */
+    uint32_t iou_hidden, iou_layers;                             /* IoU head */
+    uint32_t hyper_layers;                                       /* layers of each mask token's MLP (inner width dim) */
+    uint32_t up1, up2;                                           /* channels after the transposed convolutions */
+    uint32_t gru_blocks, gru_hidden, topk;                       /* corrector; gru_blocks 0: none, topk its K */
+    uint32_t text_dim;                                           /* width of the text encoder's output; 0: none */
+} weights_config;
+
+/* The sizes of the golden tests: "tiny", "full" (SPEC 2); NULL when there is no such name. */
+const weights_config *weights_named_config(const char *name);
+/* SEGFM_BAD_INPUT with the first contradiction (patch does not divide spatial, heads do not divide dim, a zero, a size
+   beyond 2^20, …). */
+segfm_status weights_check_config(const weights_config *c, segfm_error *error);
+
+/* ---- what tensors a configuration has ------------------------------------------------------------------------ */
+
+enum { WEIGHTS_MAX_DIMS = 5, WEIGHTS_NAME_MAX = 128 };
+
+typedef struct weights_spec {
+    char name[WEIGHTS_NAME_MAX]; /* checkpoint path without the "model." or "module." prefix */
+    int ndim;
+    size_t shape[WEIGHTS_MAX_DIMS];
+    bool required; /* false: may be absent as a group (corrector's second head, text) */
+} weights_spec;
+
+/* The i-th tensor of the configuration, in file order; false when i is past the last. The one list of names and
+   shapes: conversion, checking and the formula model all use it. */
+bool weights_spec_at(const weights_config *c, size_t i, weights_spec *out);
+
+/* ---- the format ---------------------------------------------------------------------------------------------- */
+
+typedef struct weights_tensor {
+    const char *name; /* terminated, in the file's bytes */
+    io_dtype dtype;   /* IO_F32 or IO_F16 */
+    int ndim;
+    size_t shape[WEIGHTS_MAX_DIMS];
+    size_t count;
+    const unsigned char *data; /* little-endian, 64-byte aligned relative to the file's start */
+} weights_tensor;
+
+/* An opened weights file. The bytes must outlive it. */
+typedef struct weights_file {
+    const unsigned char *bytes;
+    size_t size;
+    weights_config config;
+    uint32_t format_version;
+    uint64_t content_hash;  /* as stored; weights_verify recomputes it */
+    const char *provenance; /* terminated UTF-8 text */
+    const char *variant;    /* "seed" or "upstream" */
+    weights_tensor *tensors;
+    size_t count;
+} weights_file;
+
+/* Checks header, table, every name, shape and offset against the configuration; nothing is copied but the table. */
+segfm_status weights_open(const unsigned char *bytes, size_t n, weights_file *out, segfm_error *error);
+void weights_close(weights_file *w);
+/* Recomputes the content hash: SEGFM_BAD_INPUT when it differs. */
+segfm_status weights_verify(const weights_file *w, segfm_error *error);
+/* The tensor of that name, or NULL (binary search). */
+const weights_tensor *weights_find(const weights_file *w, const char *name);
+/* Its count elements widened to `real`. SEGFM_BAD_INPUT naming tensor and index when a value is not finite. */
+segfm_status weights_load(const weights_tensor *t, real *out, segfm_error *error);
+
+/* Where a writer gets a tensor's values: fills out[count] with the values of tensor `spec` in C order. */
+typedef segfm_status weights_source(void *user, const weights_spec *spec, size_t count, float *out, segfm_error *error);
+/* Receives the file piece by piece, front to back. */
+typedef segfm_status weights_sink(void *user, const void *bytes, size_t n, segfm_error *error);
+/* has (may be NULL): whether an optional tensor is there. Values are asked for twice (hash, then data), one tensor at a
+   time, so that memory stays at one tensor. half: matrices are stored as f16 (vectors stay f32). */
+typedef struct weights_write_options {
+    bool half;
+    const char *variant;    /* "seed" or "upstream" */
+    const char *provenance; /* free text */
+    bool (*has)(void *user, const weights_spec *spec);
+} weights_write_options;
+segfm_status weights_write(const weights_config *c, const weights_write_options *options, weights_source *source,
+                           void *source_user, weights_sink *sink, void *sink_user, segfm_error *error);
+/* A sink that appends to an io_buffer (user = io_buffer *). */
+segfm_status weights_sink_buffer(void *user, const void *bytes, size_t n, segfm_error *error);
+
+/* ---- checkpoints (checkpoint.c) ------------------------------------------------------------------------------ */
+
+/* What `convert` is told beside the file, because shapes alone do not tell it. Zeros mean: the defaults (32,256,256),
+   (4,16,16), 12, 8, 200. */
+typedef struct weights_hints {
+    uint32_t spatial[3], patch[3], heads, decoder_heads, topk;
+} weights_hints;
+
+typedef struct weights_checkpoint weights_checkpoint;
+/* Reads a PyTorch zip checkpoint in any of the three layouts of SPEC 10, or a safetensors file (recognised by content).
+   Every tensor must be known: unknown, missing, misshapen or non-finite ones are refused by name; the ones known to be
+   unused (prompt_encoder.mask_downscaling.*, text_encoder.clip_text_model.*, optimizer state) are passed over.
+   Reads float32, float16, bfloat16 and float64; non-contiguous strides are followed. The bytes must outlive it. */
+segfm_status weights_checkpoint_open(const unsigned char *bytes, size_t n, const weights_hints *hints,
+                                     weights_checkpoint **out, segfm_error *error);
+void weights_checkpoint_close(weights_checkpoint *c);
+const weights_config *weights_checkpoint_config(const weights_checkpoint *c);
+/* "PyTorch checkpoint, layout (a)", … */
+const char *weights_checkpoint_kind(const weights_checkpoint *c);
+/* For weights_write: source and has; user = weights_checkpoint *. */
+segfm_status weights_checkpoint_source(void *user, const weights_spec *spec, size_t count, float *out,
+                                       segfm_error *error);
+bool weights_checkpoint_has(void *user, const weights_spec *spec);
+
+/* ---- the formula model (formula.c) --------------------------------------------------------------------------- */
+
+/* u_i of the stream `name` in [0,1), i = 0…: FNV-1a-64 of the name seeds a splitmix64 counter, 24 bits are kept.
+   The formula that regenerates every weight and input of the golden tests. */
+double weights_uniform(const char *name, uint64_t i);
+/* For weights_write: the value of each element by the formula's table of kinds, with the stream "model.<name>"; user is not used. */
+segfm_status weights_formula_source(void *user, const weights_spec *spec, size_t count, float *out, segfm_error *error);
+
+#endif
