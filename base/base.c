@@ -33,12 +33,8 @@ static void put_signed(text *t, long long v) {
     put_unsigned(t, v < 0 ? 0ULL - (unsigned long long)v : (unsigned long long)v, 10);
 }
 
-segfm_status base_fail(segfm_error *error, segfm_status status, const char *format, ...) {
-    if (error == NULL) return status;
-    char message[sizeof error->message]; /* an argument may point into *error */
-    text t = {message, message + sizeof message - 1};
-    va_list args;
-    va_start(args, format);
+static void format_into(char *out, size_t capacity, const char *format, va_list args) {
+    text t = {out, out + capacity - 1};
     for (const char *f = format; *f != '\0'; f++) {
         if (*f != '%') {
             put_char(&t, *f);
@@ -55,8 +51,23 @@ segfm_status base_fail(segfm_error *error, segfm_status status, const char *form
         else if (f[0] == 'l' && f[1] == 'l' && f[2] == 'u') put_unsigned(&t, va_arg(args, unsigned long long), 10), f += 2;
         else break; /* a conversion this formatter does not know: stop rather than guess */
     }
-    va_end(args);
     *t.at = '\0';
+}
+
+void base_format(char *out, size_t capacity, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    format_into(out, capacity, format, args);
+    va_end(args);
+}
+
+segfm_status base_fail(segfm_error *error, segfm_status status, const char *format, ...) {
+    if (error == NULL) return status;
+    char message[sizeof error->message]; /* an argument may point into *error */
+    va_list args;
+    va_start(args, format);
+    format_into(message, sizeof message, format, args);
+    va_end(args);
     memcpy(error->message, message, sizeof message);
     error->status = status;
     error->where[0] = '\0';

@@ -24,9 +24,11 @@ typedef float real;
 #error "segfm's results are defined bit by bit: do not build it with -ffast-math"
 #endif
 
-/* Fills *error (may be NULL) and returns `status`. A formatter without stdio: %s (NULL prints "(null)"), %d (int),
-   %lld (long long), %llu (unsigned long long), %zu (size_t), %x (unsigned), %c and %% only. Text past the end of
-   error->message is cut. error->where is cleared. */
+/* A formatter without stdio: %s (NULL prints "(null)"), %d (int), %lld (long long), %llu (unsigned long long),
+   %zu (size_t), %x (unsigned), %c and %% only. Writes at most capacity bytes, the terminator included; the rest is cut. */
+void base_format(char *out, size_t capacity, const char *format, ...);
+
+/* Fills *error (may be NULL) with a sentence formatted as by base_format, clears error->where, returns `status`. */
 segfm_status base_fail(segfm_error *error, segfm_status status, const char *format, ...);
 /* Names the file that an error is about, unless a deeper function has done so. Returns error->status. NULL error: the
    given status. */

@@ -1,0 +1,122 @@
+/* nn: operators. Each has one numeric meaning, kept to the bit by every build (ARCHITECTURE.md, "Same bits"):
+     - a product and a sum are two roundings; a dot product over k is summed from zero in chunks of NN_CHUNK ascending k,
+       and the chunk sums are added in order;
+     - sums over a long axis (layer norm) run in NN_LANES fixed lanes over blocks of NN_SUM_BLOCK, folded by a fixed tree;
+     - exp, erf, tanh, sin, cos are our own (math.h here) in the float build, libm's in the double build.
+   Threads only ever share out whole output elements. Tensors are row-major; shapes are written (rows, columns). */
+#ifndef SEGFM_NN_H
+#define SEGFM_NN_H
+
+#include "../base/base.h"
+
+enum {
+    NN_LANES = 16,       /* columns of a packed panel; lanes of a sum */
+    NN_CHUNK = 256,      /* terms of a dot product summed from zero before they are added to the element */
+    NN_SUM_BLOCK = 4096, /* terms of a long sum that the lanes take together */
+    NN_ALIGN = 64        /* bytes; of every allocation */
+};
+
+/* ---- memory (arena.c) ---------------------------------------------------------------------------------------- */
+
+/* A bump allocator over the caller's memory. With base = NULL it only counts: running the same plan once without and
+   once with memory publishes the need and then takes it. */
+typedef struct nn_arena {
+    unsigned char *base;
+    size_t capacity, used;
+    bool failed; /* a request did not fit or overflowed; everything after it returns NULL */
+} nn_arena;
+
+/* count elements of `size` bytes, NN_ALIGN-aligned, not cleared; NULL when counting or failed. */
+void *nn_arena_take(nn_arena *a, size_t count, size_t size);
+real *nn_arena_reals(nn_arena *a, size_t count);
+
+/* Where an operator runs: its threads and its scratch memory. One caller at a time. */
+typedef struct nn_run {
+    int threads;
+    real *scratch; /* at least as many reals as the largest nn_…_scratch of the operators called */
+} nn_run;
+
+/* Threads to use when the caller asks for `wanted` (0: all the machine has); 1 without OpenMP. */
+int nn_threads(int wanted);
+
+/* ---- matrix product (gemm.c) --------------------------------------------------------------------------------- */
+
+/* A right operand B (k, n), packed: data[panel][row of B][lane], panel = column / NN_LANES, missing columns zero. */
+typedef struct nn_panels {
+    size_t n, k;
+    const real *data;
+} nn_panels;
+
+size_t nn_panels_count(size_t n, size_t k); /* reals of data */
+/* b[row * stride_k + column * stride_n] → data. A PyTorch weight (out, in) is B with stride_n = in, stride_k = 1. */
+void nn_panels_pack(const real *b, size_t n, size_t k, size_t stride_n, size_t stride_k, real *data, int threads);
+
+size_t nn_matmul_scratch(int threads);
+/* y (m,n), rows y_row apart = a (m,k) · B + bias (n) or NULL; element (i,j) of a is a[i * a_row + j * a_column]. */
+void nn_matmul(const nn_run *run, size_t m, const real *a, size_t a_row, size_t a_column, const nn_panels *b,
+               const real *bias, real *y, size_t y_row);
+/* The same bits by three plain loops: the oracle. b (k,n) as nn_panels_pack takes it. */
+void nn_matmul_naive(size_t m, size_t n, size_t k, const real *a, size_t a_row, size_t a_column, const real *b,
+                     size_t stride_n, size_t stride_k, const real *bias, real *y, size_t y_row);
+
+/* ---- attention (attention.c) --------------------------------------------------------------------------------- */
+
+/* What one call works on: head h of row i of q starts at q[i * q_row + h * head_dim]; likewise k, v, out. */
+typedef struct nn_attention {
+    size_t queries, keys, heads, head_dim;
+    const real *q, *k, *v;
+    size_t q_row, k_row, v_row;
+    real *out;
+    size_t out_row;
+    real scale; /* scores are (q·k)·scale */
+} nn_attention;
+
+size_t nn_attention_scratch(size_t queries, size_t keys, size_t heads, size_t head_dim, int threads);
+/* out = softmax over keys of (q·kᵀ·scale) · v. The softmax is exp(s − max s), its sum in chunks as a dot product's; the
+   division by the sum comes after the product with v. */
+void nn_attention_forward(const nn_run *run, const nn_attention *at);
+void nn_attention_naive(const nn_attention *at, real *scores); /* oracle, same bits; scores (keys) is scratch */
+
+/* ---- elementwise and normalisation (elementwise.c, norm.c) --------------------------------------------------- */
+
+void nn_gelu_forward(const nn_run *run, size_t n, const real *x, real *y); /* x·½·(1 + erf(x/√2)); y may be x */
+void nn_relu_forward(const nn_run *run, size_t n, const real *x, real *y); /* y may be x */
+void nn_add(const nn_run *run, size_t n, const real *x, real *y);          /* y += x */
+/* out[i] = 1/(1 + exp(−x[i])) */
+void nn_sigmoid_forward(const nn_run *run, size_t n, const real *x, real *out);
+
+/* The sum of x (n) in the fixed order above. partial: (n + NN_SUM_BLOCK − 1) / NN_SUM_BLOCK reals of scratch. */
+real nn_sum(size_t n, const real *x, real *partial, int threads);
+
+size_t nn_layernorm_scratch(size_t width, int threads);
+/* y (rows,width) = (x − mean)/√(var + eps) · w + b over the last axis; w, b (width). A layer norm over a whole block is
+   rows = 1, width = its size. y may be x. */
+void nn_layernorm_forward(const nn_run *run, size_t rows, size_t width, const real *x, const real *w, const real *b,
+                          real eps, real *y);
+
+/* ---- volumes (conv.c, resize.c) ------------------------------------------------------------------------------ */
+
+/* window (z,y,x) → rows (tokens, patch voxels): token in raster order of its patch, voxel in raster order inside it.
+   With a linear layer after it, a 3-D convolution with kernel = stride = patch. */
+void nn_patches(const nn_run *run, const real *window, const size_t spatial[3], const size_t patch[3], real *rows);
+
+size_t nn_conv_transpose_scratch(size_t cells, size_t out_channels, int threads);
+/* Transposed 3-D convolution, kernel = stride = 2. x: element (cell, channel) at x[cell * cell_stride + channel *
+   channel_stride], cells in raster order of grid (z,y,x). w: the PyTorch weight (in, out, 2,2,2) packed with k = in,
+   n = out·8. bias (out). y (out, 2z, 2y, 2x). */
+void nn_conv_transpose_forward(const nn_run *run, const size_t grid[3], const real *x, size_t cell_stride,
+                               size_t channel_stride, const nn_panels *w, const real *bias, real *y);
+
+/* Trilinear resize as PyTorch's interpolate(mode="trilinear", align_corners=False): x (in) → y (out), one channel. */
+void nn_trilinear_forward(const nn_run *run, const size_t in[3], const real *x, const size_t out[3], real *y);
+
+/* Fourier features: for each of n coordinate triples c in [0,1], y = [sin(2π(2c−1)·G), cos(2π(2c−1)·G)]; g (3,half),
+   y (n, 2·half). */
+void nn_fourier_forward(const nn_run *run, size_t n, const real *coordinates, size_t half, const real *g, real *y);
+
+/* sigmoid(x) > ½ as float32 arithmetic decides it, in every build: false for x up to about 6e-8. */
+bool nn_sigmoid_above_half(real x);
+
+#include "math.h"
+
+#endif
