@@ -1,0 +1,67 @@
+#include "nn.h"
+
+/* Threads take whole stretches of STRETCH elements; each element is its own. */
+enum { STRETCH = 4096 };
+
+static ptrdiff_t stretches(size_t n) { return (ptrdiff_t)((n + STRETCH - 1) / STRETCH); }
+
+static size_t stretch_end(size_t n, ptrdiff_t s) {
+    size_t end = ((size_t)s + 1) * STRETCH;
+    return end < n ? end : n;
+}
+
+void nn_gelu_forward(const nn_run *run, size_t n, const real *x, real *y) {
+    (void)run;
+#pragma omp parallel for num_threads(run->threads) schedule(static)
+    for (ptrdiff_t s = 0; s < stretches(n); s++) {
+        size_t end = stretch_end(n, s);
+        NN_SIMD_MATH
+        for (size_t i = (size_t)s * STRETCH; i < end; i++) {
+            real v = x[i];
+            y[i] = v * REAL_C(0.5) * (REAL_C(1.0) + nn_erf(v * REAL_C(0.70710678118654752440)));
+        }
+    }
+}
+
+void nn_relu_forward(const nn_run *run, size_t n, const real *x, real *y) {
+    (void)run;
+#pragma omp parallel for num_threads(run->threads) schedule(static)
+    for (ptrdiff_t i = 0; i < (ptrdiff_t)n; i++) y[i] = x[i] < 0 ? 0 : x[i];
+}
+
+void nn_add(const nn_run *run, size_t n, const real *x, real *y) {
+    (void)run;
+#pragma omp parallel for num_threads(run->threads) schedule(static)
+    for (ptrdiff_t i = 0; i < (ptrdiff_t)n; i++) y[i] += x[i];
+}
+
+void nn_sigmoid_forward(const nn_run *run, size_t n, const real *x, real *out) {
+    (void)run;
+#pragma omp parallel for num_threads(run->threads) schedule(static)
+    for (ptrdiff_t s = 0; s < stretches(n); s++) {
+        size_t end = stretch_end(n, s);
+        NN_SIMD_MATH
+        for (size_t i = (size_t)s * STRETCH; i < end; i++) out[i] = nn_sigmoid(x[i]);
+    }
+}
+
+/* In float32, e^−x rounds to at least 1 − 2^-24 up to x = 1.5·2^-24; then 1/(1 + e^−x) rounds to ½. */
+bool nn_sigmoid_above_half(real x) { return x > REAL_C(0x1.8p-24); }
+
+void nn_fourier_forward(const nn_run *run, size_t n, const real *coordinates, size_t half, const real *g, real *y) {
+    (void)run;
+#pragma omp parallel for num_threads(run->threads) schedule(static)
+    for (ptrdiff_t i = 0; i < (ptrdiff_t)n; i++) {
+        const real *c = coordinates + 3 * i;
+        real *out = y + (size_t)i * 2 * half;
+        double u[3];
+        for (int axis = 0; axis < 3; axis++) u[axis] = 2.0 * (double)c[axis] - 1.0;
+        for (size_t j = 0; j < half; j++) {
+            double turns = (u[0] * (double)g[j] + u[1] * (double)g[half + j]) + u[2] * (double)g[2 * half + j];
+            double sine, cosine;
+            nn_sin_cos_turns(turns, &sine, &cosine);
+            out[j] = (real)sine;
+            out[half + j] = (real)cosine;
+        }
+    }
+}
