@@ -1,6 +1,7 @@
 /* vol: volumes as geometry. Normalisation, crops, resizing, boxes, regions, windows, stitching, overlap metrics.
-   Axes are (z, y, x) everywhere, x fastest; a box is {z0,y0,x0,z1,y1,x1}, bounds inclusive; the box of nothing is all −1.
-   Memory is the caller's. Knows no network. */
+   Axes are (z, y, x) everywhere, x fastest; a box is {z0,y0,x0,z1,y1,x1}, bounds inclusive; the box of nothing is all
+   −1. Every axis of a shape is at least 1. Memory is the caller's. `threads` is at least 1 (nn_threads) and never
+   changes a bit. Knows no network. */
 #ifndef SEGFM_VOL_H
 #define SEGFM_VOL_H
 
@@ -11,47 +12,51 @@ typedef struct vol_shape {
 } vol_shape;
 
 typedef struct vol_box {
-    int64_t lo[3], hi[3]; /* inclusive; hi < lo or lo = −1: empty */
+    int64_t lo[3], hi[3]; /* inclusive; empty when hi < lo or lo < 0 on some axis */
 } vol_box;
 
-/* Voxels of a shape; the caller has checked that they fit in memory. */
+/* Voxels of a shape; the caller has checked that they fit in memory. (This and the next three: boxes.c.) */
 size_t vol_count(vol_shape s);
 bool vol_box_is_empty(vol_box b);
 vol_box vol_box_none(void); /* (−1,…,−1) */
+vol_shape vol_box_shape(vol_box b); /* its extents; b is not empty */
 
 /* ---- normalise.c --------------------------------------------------------------------------------------------- */
 
 /* Foreground statistics of SPEC 3: t = mean of all voxels; over the voxels > t: percentiles 0.05 and 99.95 (linear
    interpolation as numpy: at rank q/100·(n−1)), mean, population standard deviation. Means and deviations are summed in
-   double in fixed chunks, so they do not depend on threads. count = voxels above t (0 when the volume is constant: then
-   lower = upper = mean = t, std = 0). */
+   double in fixed groups of voxels, so they do not depend on threads. count = voxels above t (0 when the volume is
+   constant: then lower = upper = mean = t, std = 0; upstream crashes there). All zero for n = 0. */
 typedef struct vol_foreground {
     double threshold, lower, upper, mean, std;
     uint64_t count;
 } vol_foreground;
 void vol_foreground_stats(const float *voxels, size_t n, int threads, vol_foreground *out);
 /* out[i] = (clip(v, lower, upper) − mean) / max(std, 1e-8), then min-max to [0, 1] as SPEC 3 (minus min, divided by
-   max(max, 1e-8)). out may not overlap voxels. */
+   max(max, 1e-8)). The bounds are rounded to float before they clip, as numpy does. Every voxel at or below the lower
+   bound becomes exactly 0; a constant volume all 0. Computed in double, rounded once. out may not overlap voxels. */
 void vol_normalise(const float *voxels, size_t n, const vol_foreground *stats, int threads, real *out);
-/* Bounding box of the voxels > 0 (crop foreground); empty when there is none (upstream then keeps the whole volume). */
+/* Bounding box of the voxels > 0 (crop foreground); vol_box_none when there is none: then there is nothing to crop by,
+   and the caller keeps the whole volume (upstream never gets there). */
 vol_box vol_foreground_box(const real *image, vol_shape s);
 
 /* ---- resize.c ------------------------------------------------------------------------------------------------ */
 
-/* Nearest resize's source index of output index i: floor(float32(i)·(float32(in)/float32(out))), at most in−1 — float32
-   in every build, because the exact rule differs (64→110, i=55). */
+/* Nearest resize's source index of output index i: floor(float32(i)·(float32(in)/float32(out))), at most in−1;
+   float32 in every build, because the exact rule differs (64→110, i=55). */
 int64_t vol_nearest_source(int64_t i, int64_t in, int64_t out);
 /* out (o) = nearest resize of `in` (s). */
 void vol_resize_nearest(const real *in, vol_shape s, real *out, vol_shape o, int threads);
 /* Box of the resized binary cube: the output indices whose source lies in the box (per axis the same as resizing the
    cube and taking the bounding box); empty when no source hits it. */
 vol_box vol_resize_box(vol_box b, vol_shape s, vol_shape o);
-/* The sub-volume b of in (s): out has the box's shape. */
+/* The sub-volume b of in (s): out has the box's shape. b lies in the volume and is not empty. */
 void vol_crop(const real *in, vol_shape s, vol_box b, real *out);
 
 /* ---- boxes.c ------------------------------------------------------------------------------------------------- */
 
-/* A mask as a predicate on voxels of a volume of shape s (bytes, non-zero = inside). */
+/* A mask is a volume of bytes, non-zero = inside. */
+
 /* Bounding box of the mask's voxels; vol_box_none when empty. */
 vol_box vol_mask_bounds(const uint8_t *mask, vol_shape s);
 /* The box upstream derives from a mask: z range of the mask; y/x range of the slice at the z of the median foreground
@@ -61,14 +66,14 @@ vol_box vol_box_union(vol_box a, vol_box b);     /* an empty box adds nothing */
 vol_box vol_box_intersect(vol_box a, vol_box b); /* vol_box_none when they do not meet */
 /* The region of interest of SPEC 4.2 from the union box u of prediction and prompt: each side padded by
    floor(max(0, window − extent)/2) and clamped as upstream does: lo ≥ 0; hi is inclusive but clamped to the axis length
-   (so hi may equal s.n, which a crop then cuts off). Empty u: vol_box_none. */
+   (so hi may equal s.n; vol_box_intersect with the volume gives the voxels it means). Empty u: vol_box_none. */
 vol_box vol_region(vol_box u, vol_shape s, vol_shape window);
 
 /* ---- windows.c ----------------------------------------------------------------------------------------------- */
 
 /* Sliding windows over a region of shape r (already cut to the volume): the region is zero-padded symmetrically (an odd
    voxel at the end) to at least a window; the interval per axis is the window if it equals the padded size, else
-   floor(window/2); starts run by the interval and the last is clamped to the border. */
+   floor(window/2), at least 1; starts run by the interval and the last is clamped to the border. */
 typedef struct vol_windows {
     vol_shape region, window, padded;
     int64_t pad_lo[3];  /* zeros before the region */
@@ -80,10 +85,14 @@ int64_t vol_windows_total(const vol_windows *w);
 /* Start of window i in padded coordinates; i runs z slowest, x fastest. */
 void vol_windows_start(const vol_windows *w, int64_t i, int64_t start[3]);
 /* Window i of the region whose lowest corner is `origin` in volume in (s): out (window), zero where padded. */
-void vol_window_extract(const real *in, vol_shape s, const int64_t origin[3], const vol_windows *w, int64_t i, real *out);
+void vol_window_extract(const real *in, vol_shape s, const int64_t origin[3], const vol_windows *w, int64_t i,
+                        real *out);
 /* The same for bytes. */
 void vol_window_extract_mask(const uint8_t *in, vol_shape s, const int64_t origin[3], const vol_windows *w, int64_t i,
                              uint8_t *out);
+/* The part of a volume's box b that lies in window i, in the window's own coordinates; vol_box_none when they do not
+   meet. (The box prompt of a lone window.) */
+vol_box vol_window_box(const vol_windows *w, int64_t i, const int64_t origin[3], vol_box b);
 /* Adds window i's values to the region's sums: sum (region), for voxels inside the region. Called in window order, so
    that every voxel's sum is one fixed sequence. */
 void vol_window_add(const vol_windows *w, int64_t i, const real *values, real *sum);
