@@ -1,0 +1,261 @@
+#include "segvol.h"
+
+/* ---- binding ------------------------------------------------------------------------------------------------- */
+
+/* What the binding functions share. The first failure stays in `status`; later calls do nothing. */
+typedef struct {
+    const weights_file *file;
+    nn_arena *arena;
+    real *staging; /* one tensor, unpacked; NULL while counting */
+    int threads;
+    segfm_status status;
+    segfm_error *error;
+} binder;
+
+size_t segvol_staging_count(const weights_file *file) {
+    size_t largest = 0;
+    for (size_t i = 0; i < file->count; i++)
+        if (file->tensors[i].count > largest) largest = file->tensors[i].count;
+    return largest;
+}
+
+/* The tensor prefix + name; weights_open has checked that every required one is there with its shape. */
+static const weights_tensor *find(binder *b, const char *prefix, const char *name) {
+    char path[2 * WEIGHTS_NAME_MAX];
+    base_format(path, sizeof path, "%s%s", prefix, name);
+    const weights_tensor *t = weights_find(b->file, path);
+    if (t == NULL && b->status == SEGFM_OK)
+        b->status = base_fail(b->error, SEGFM_BAD_INPUT, "tensor %s is missing", path);
+    return t;
+}
+
+static void load(binder *b, const weights_tensor *t, real *out) {
+    if (b->status == SEGFM_OK && out != NULL) b->status = weights_load(t, out, b->error);
+}
+
+static const real *bind_vector(binder *b, const char *prefix, const char *name) {
+    const weights_tensor *t = find(b, prefix, name);
+    if (t == NULL) return NULL;
+    real *data = nn_arena_reals(b->arena, t->count);
+    load(b, t, data);
+    return data;
+}
+
+static segvol_norm bind_norm(binder *b, const char *prefix, const char *name) {
+    char path[WEIGHTS_NAME_MAX];
+    base_format(path, sizeof path, "%s%s.", prefix, name);
+    const weights_tensor *t = find(b, path, "weight");
+    return (segvol_norm){bind_vector(b, path, "weight"), bind_vector(b, path, "bias"), t == NULL ? 0 : t->count};
+}
+
+static nn_panels pack(binder *b, const weights_tensor *t, size_t n, size_t k, size_t stride_n, size_t stride_k) {
+    real *data = nn_arena_reals(b->arena, nn_panels_count(n, k));
+    if (data != NULL && b->status == SEGFM_OK) {
+        load(b, t, b->staging);
+        if (b->status == SEGFM_OK) nn_panels_pack(b->staging, n, k, stride_n, stride_k, data, b->threads);
+    }
+    return (nn_panels){n, k, data};
+}
+
+static segvol_linear bind_linear(binder *b, const char *prefix, const char *name, bool has_bias) {
+    char path[WEIGHTS_NAME_MAX];
+    base_format(path, sizeof path, "%s%s.", prefix, name);
+    const weights_tensor *t = find(b, path, "weight");
+    if (t == NULL) return (segvol_linear){0};
+    size_t n = t->shape[0], k = t->count / n;
+    segvol_linear linear = {pack(b, t, n, k, k, 1), NULL};
+    if (has_bias) linear.bias = bind_vector(b, path, "bias");
+    return linear;
+}
+
+/* A transposed convolution's weight (in, out, 2,2,2): B has a row per input channel, a column per output and tap. */
+static segvol_linear bind_conv_transpose(binder *b, const char *path) {
+    const weights_tensor *t = find(b, path, "weight");
+    if (t == NULL) return (segvol_linear){0};
+    size_t k = t->shape[0], n = t->count / k;
+    return (segvol_linear){pack(b, t, n, k, 1, n), bind_vector(b, path, "bias")};
+}
+
+static segvol_attention bind_attention(binder *b, const char *prefix, const char *name) {
+    char path[WEIGHTS_NAME_MAX];
+    base_format(path, sizeof path, "%s%s.", prefix, name);
+    return (segvol_attention){bind_linear(b, path, "q_proj", true), bind_linear(b, path, "k_proj", true),
+                              bind_linear(b, path, "v_proj", true), bind_linear(b, path, "out_proj", true)};
+}
+
+static segvol_mlp bind_mlp(binder *b, const char *prefix, size_t count) {
+    segvol_mlp mlp = {.count = count};
+    for (size_t i = 0; i < count; i++) {
+        char name[32];
+        base_format(name, sizeof name, "layers.%zu", i);
+        mlp.layers[i] = bind_linear(b, prefix, name, true);
+    }
+    return mlp;
+}
+
+static void bind_encoder(binder *b, segvol_model *m) {
+    const char *embedding = "image_encoder.patch_embedding.";
+    m->patch_embedding = bind_linear(b, embedding, "patch_embeddings.1", true);
+    m->position_embeddings = bind_vector(b, embedding, "position_embeddings");
+    m->blocks = nn_arena_take(b->arena, m->config.depth, sizeof *m->blocks);
+    for (size_t i = 0; i < m->config.depth; i++) {
+        char path[WEIGHTS_NAME_MAX];
+        base_format(path, sizeof path, "image_encoder.blocks.%zu.", i);
+        segvol_block block;
+        block.norm1 = bind_norm(b, path, "norm1");
+        block.qkv = bind_linear(b, path, "attn.qkv", false);
+        block.out_proj = bind_linear(b, path, "attn.out_proj", true);
+        block.norm2 = bind_norm(b, path, "norm2");
+        block.linear1 = bind_linear(b, path, "mlp.linear1", true);
+        block.linear2 = bind_linear(b, path, "mlp.linear2", true);
+        if (m->blocks != NULL) m->blocks[i] = block;
+    }
+    m->norm = bind_norm(b, "image_encoder.", "norm");
+}
+
+static void bind_prompts(binder *b, segvol_model *m) {
+    const char *prefix = "prompt_encoder.";
+    m->gaussian = bind_vector(b, prefix, "pe_layer.positional_encoding_gaussian_matrix");
+    for (size_t i = 0; i < 4; i++) {
+        char name[WEIGHTS_NAME_MAX];
+        base_format(name, sizeof name, "point_embeddings.%zu.weight", i);
+        m->point_embeddings[i] = bind_vector(b, prefix, name);
+    }
+    m->not_a_point = bind_vector(b, prefix, "not_a_point_embed.weight");
+    m->no_mask = bind_vector(b, prefix, "no_mask_embed.weight");
+}
+
+static void bind_decoder(binder *b, segvol_model *m) {
+    const char *prefix = "mask_decoder.";
+    m->iou_token = bind_vector(b, prefix, "iou_token.weight");
+    m->mask_tokens = bind_vector(b, prefix, "mask_tokens.weight");
+    m->layers = nn_arena_take(b->arena, m->config.decoder_depth, sizeof *m->layers);
+    for (size_t i = 0; i < m->config.decoder_depth; i++) {
+        char path[WEIGHTS_NAME_MAX];
+        base_format(path, sizeof path, "mask_decoder.transformer.layers.%zu.", i);
+        segvol_two_way_layer layer;
+        layer.self_attn = bind_attention(b, path, "self_attn");
+        layer.norm1 = bind_norm(b, path, "norm1");
+        layer.token_to_image = bind_attention(b, path, "cross_attn_token_to_image");
+        layer.norm2 = bind_norm(b, path, "norm2");
+        layer.lin1 = bind_linear(b, path, "mlp.lin1", true);
+        layer.lin2 = bind_linear(b, path, "mlp.lin2", true);
+        layer.norm3 = bind_norm(b, path, "norm3");
+        layer.image_to_token = bind_attention(b, path, "cross_attn_image_to_token");
+        layer.norm4 = bind_norm(b, path, "norm4");
+        if (m->layers != NULL) m->layers[i] = layer;
+    }
+    m->final_attention = bind_attention(b, "mask_decoder.transformer.", "final_attn_token_to_image");
+    m->norm_final = bind_norm(b, "mask_decoder.transformer.", "norm_final_attn");
+    m->up1 = bind_conv_transpose(b, "mask_decoder.output_upscaling.0.");
+    m->up_norm = bind_norm(b, "mask_decoder.", "output_upscaling.1");
+    m->up2 = bind_conv_transpose(b, "mask_decoder.output_upscaling.3.");
+    for (size_t i = 0; i < m->config.mask_tokens; i++) {
+        char path[WEIGHTS_NAME_MAX];
+        base_format(path, sizeof path, "mask_decoder.output_hypernetworks_mlps.%zu.", i);
+        m->hyper[i] = bind_mlp(b, path, m->config.hyper_layers);
+    }
+    m->iou_head = bind_mlp(b, "mask_decoder.iou_prediction_head.", m->config.iou_layers);
+}
+
+segfm_status segvol_model_bind(segvol_model *model, const weights_file *file, nn_arena *arena, real *staging, int threads,
+                               segfm_error *error) {
+    const weights_config *c = &file->config;
+    if (c->mask_tokens > SEGVOL_MAX_MASKS || c->hyper_layers > SEGVOL_MAX_MLP || c->iou_layers > SEGVOL_MAX_MLP)
+        return base_fail(error, SEGFM_BAD_INPUT, "mask tokens and MLP layers: got %d, %d and %d, at most %d, %d and %d are supported",
+                         (int)c->mask_tokens, (int)c->hyper_layers, (int)c->iou_layers, SEGVOL_MAX_MASKS, SEGVOL_MAX_MLP, SEGVOL_MAX_MLP);
+    *model = (segvol_model){.config = *c, .tokens = 1, .low_voxels = 1, .window_voxels = 1};
+    for (int axis = 0; axis < 3; axis++) {
+        model->grid[axis] = c->spatial[axis] / c->patch[axis];
+        model->tokens *= model->grid[axis];
+        model->low_res[axis] = 4 * model->grid[axis];
+        model->low_voxels *= model->low_res[axis];
+        model->window_voxels *= c->spatial[axis];
+    }
+    binder b = {file, arena, staging, threads, SEGFM_OK, error};
+    bind_encoder(&b, model);
+    bind_prompts(&b, model);
+    bind_decoder(&b, model);
+    model->dense_pe = nn_arena_reals(arena, model->tokens * c->dim);
+    if (b.status == SEGFM_OK && arena->failed)
+        b.status = base_fail(error, SEGFM_NO_MEMORY, "the model does not fit into %zu bytes", arena->capacity);
+    if (b.status == SEGFM_OK && arena->base != NULL) /* position_embeddings (tokens, dim) is in the file: staging holds (tokens, 3) */
+        segvol_dense_pe(model, &(nn_run){threads, NULL}, staging, model->dense_pe);
+    return b.status;
+}
+
+/* ---- workspace ----------------------------------------------------------------------------------------------- */
+
+static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
+
+static size_t mlp_width(const segvol_mlp *mlp) {
+    size_t width = 0;
+    for (size_t i = 0; i < mlp->count; i++) width = larger(width, mlp->layers[i].weight.n);
+    return width;
+}
+
+/* The largest scratch of any operator that the networks call. */
+static size_t scratch_count(const segvol_model *m, size_t sparse, int threads) {
+    const weights_config *c = &m->config;
+    size_t n = 1 + c->mask_tokens + sparse, cross = c->decoder_cross_dim / c->decoder_heads;
+    size_t most = nn_matmul_scratch(threads);
+    most = larger(most, nn_attention_scratch(m->tokens, m->tokens, c->heads, c->dim / c->heads, threads));
+    most = larger(most, nn_attention_scratch(n, n, c->decoder_heads, c->dim / c->decoder_heads, threads));
+    most = larger(most, nn_attention_scratch(n, m->tokens, c->decoder_heads, cross, threads));
+    most = larger(most, nn_attention_scratch(m->tokens, n, c->decoder_heads, cross, threads));
+    most = larger(most, nn_layernorm_scratch(8 * m->tokens * c->up1, threads));
+    most = larger(most, nn_conv_transpose_scratch(m->tokens, c->up1, threads));
+    return larger(most, nn_conv_transpose_scratch(8 * m->tokens, c->up2, threads));
+}
+
+segfm_status segvol_workspace_plan(segvol_workspace *ws, const segvol_model *m, size_t max_sparse, int threads,
+                                   nn_arena *arena, segfm_error *error) {
+    const weights_config *c = &m->config;
+    size_t n = 1 + c->mask_tokens + max_sparse, tokens = m->tokens, rows = larger(n, tokens), dim = c->dim;
+    size_t patch = (size_t)c->patch[0] * c->patch[1] * c->patch[2], width = mlp_width(&m->iou_head);
+    for (size_t i = 0; i < c->mask_tokens; i++) width = larger(width, mlp_width(&m->hyper[i]));
+    *ws = (segvol_workspace){.max_sparse = max_sparse};
+    ws->run = (nn_run){threads, nn_arena_reals(arena, scratch_count(m, max_sparse, threads))};
+    ws->patches = nn_arena_reals(arena, tokens * patch);
+    ws->normed = nn_arena_reals(arena, tokens * dim);
+    ws->qkv = nn_arena_reals(arena, tokens * 3 * dim);
+    ws->hidden = nn_arena_reals(arena, tokens * c->mlp);
+    ws->mixed = nn_arena_reals(arena, tokens * dim);
+    ws->sparse = nn_arena_reals(arena, max_sparse * dim);
+    ws->queries = nn_arena_reals(arena, n * dim);
+    ws->query_pe = nn_arena_reals(arena, n * dim);
+    ws->keys = nn_arena_reals(arena, tokens * dim);
+    ws->with_pe_q = nn_arena_reals(arena, n * dim);
+    ws->with_pe_k = nn_arena_reals(arena, tokens * dim);
+    ws->q = nn_arena_reals(arena, rows * dim);
+    ws->k = nn_arena_reals(arena, rows * dim);
+    ws->v = nn_arena_reals(arena, rows * dim);
+    ws->attended = nn_arena_reals(arena, rows * dim);
+    ws->token_out = nn_arena_reals(arena, rows * dim);
+    ws->token_hidden = nn_arena_reals(arena, n * c->decoder_mlp);
+    ws->mlp_a = nn_arena_reals(arena, width);
+    ws->mlp_b = nn_arena_reals(arena, width);
+    ws->up1 = nn_arena_reals(arena, 8 * tokens * c->up1);
+    ws->up2 = nn_arena_reals(arena, 64 * tokens * c->up2);
+    ws->hyper = nn_arena_reals(arena, (size_t)c->mask_tokens * c->up2);
+    ws->panels = nn_arena_reals(arena, nn_panels_count(m->low_voxels, c->up2));
+    ws->masks = nn_arena_reals(arena, c->mask_tokens * m->low_voxels);
+    ws->iou = nn_arena_reals(arena, c->mask_tokens);
+    if (arena->failed)
+        return base_fail(error, SEGFM_NO_MEMORY, "the workspace does not fit into %zu bytes", arena->capacity);
+    return SEGFM_OK;
+}
+
+/* ---- trace --------------------------------------------------------------------------------------------------- */
+
+void segvol_trace_rows(const segvol_workspace *ws, const char *name, int index, size_t rows, size_t columns, const real *data) {
+    if (ws->trace == NULL) return;
+    char path[WEIGHTS_NAME_MAX];
+    base_format(path, sizeof path, name, index);
+    ws->trace(ws->trace_user, path, 3, (size_t[]){1, rows, columns}, data);
+}
+
+void segvol_trace_volume(const segvol_workspace *ws, const char *name, size_t channels, const size_t grid[3], const real *data) {
+    if (ws->trace != NULL)
+        ws->trace(ws->trace_user, name, 5, (size_t[]){1, channels, grid[0], grid[1], grid[2]}, data);
+}

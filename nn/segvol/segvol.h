@@ -1,0 +1,164 @@
+/* nn/segvol: the networks. Image encoder (ViT), prompt encoder, two-way mask decoder. A model is bound once to a weights
+   file and is immutable from then on; whoever runs it brings a workspace. Tensors are named by their checkpoint path.
+   Axes are (z, y, x). Sizes come from the weights file alone. */
+#ifndef SEGFM_SEGVOL_H
+#define SEGFM_SEGVOL_H
+
+#include "../../weights/weights.h"
+#include "../nn.h"
+
+/* ---- the model (model.c) ------------------------------------------------------------------------------------- */
+
+typedef struct segvol_linear {
+    nn_panels weight; /* PyTorch's (out, in), packed: k = in, n = out */
+    const real *bias; /* (out) or NULL */
+} segvol_linear;
+
+typedef struct segvol_norm {
+    const real *weight, *bias;
+    size_t width;
+} segvol_norm;
+
+/* image_encoder.blocks.N */
+typedef struct segvol_block {
+    segvol_norm norm1, norm2;
+    segvol_linear qkv, out_proj, linear1, linear2;
+} segvol_block;
+
+/* An attention with separate projections, as the decoder uses it. */
+typedef struct segvol_attention {
+    segvol_linear q_proj, k_proj, v_proj, out_proj;
+} segvol_attention;
+
+/* mask_decoder.transformer.layers.N */
+typedef struct segvol_two_way_layer {
+    segvol_attention self_attn, token_to_image, image_to_token;
+    segvol_norm norm1, norm2, norm3, norm4;
+    segvol_linear lin1, lin2;
+} segvol_two_way_layer;
+
+enum { SEGVOL_MAX_MLP = 4, SEGVOL_MAX_MASKS = 8 };
+
+/* Linear layers with ReLU between them. */
+typedef struct segvol_mlp {
+    segvol_linear layers[SEGVOL_MAX_MLP];
+    size_t count;
+} segvol_mlp;
+
+typedef struct segvol_model {
+    weights_config config;
+    size_t grid[3];      /* tokens per axis: spatial / patch */
+    size_t tokens;       /* of the image: their product */
+    size_t low_res[3];   /* mask before upsampling: 4 · grid */
+    size_t low_voxels;   /* their product */
+    size_t window_voxels;
+
+    segvol_linear patch_embedding;     /* image_encoder.patch_embedding.patch_embeddings.1 */
+    const real *position_embeddings;   /* (tokens, dim) */
+    segvol_block *blocks;              /* depth */
+    segvol_norm norm;                  /* image_encoder.norm */
+
+    const real *gaussian;              /* (3, dim/2) */
+    const real *point_embeddings[4];   /* (dim): background, foreground, first corner, second corner */
+    const real *not_a_point;           /* (dim) */
+    const real *no_mask;               /* (dim) */
+    real *dense_pe;                    /* (tokens, dim), computed at binding */
+
+    const real *iou_token, *mask_tokens; /* (1, dim), (mask_tokens, dim) */
+    segvol_two_way_layer *layers;        /* decoder_depth */
+    segvol_attention final_attention;
+    segvol_norm norm_final;
+    segvol_linear up1, up2;              /* output_upscaling.0 and .3; weights packed with k = in, n = out·8 */
+    segvol_norm up_norm;                 /* output_upscaling.1, over the whole block */
+    segvol_mlp hyper[SEGVOL_MAX_MASKS];  /* one per mask token */
+    segvol_mlp iou_head;
+} segvol_model;
+
+/* Reals of scratch that binding needs: the largest tensor, unpacked. */
+size_t segvol_staging_count(const weights_file *file);
+/* Binds the model to a file: copies every tensor the forward pass needs into the arena (linear weights packed). With a
+   counting arena (base NULL, staging NULL) only the need is computed. SEGFM_BAD_INPUT names a tensor with a value that
+   is not finite; SEGFM_NO_MEMORY when the arena is too small. */
+segfm_status segvol_model_bind(segvol_model *model, const weights_file *file, nn_arena *arena, real *staging, int threads,
+                               segfm_error *error);
+
+/* ---- running it ---------------------------------------------------------------------------------------------- */
+
+/* Called with every intermediate tensor as it is made. */
+typedef void segvol_trace(void *user, const char *name, int ndim, const size_t *shape, const real *data);
+
+typedef struct segvol_workspace {
+    nn_run run;
+    segvol_trace *trace; /* or NULL */
+    void *trace_user;
+    size_t max_sparse; /* prompt tokens there is room for */
+    /* encoder */
+    real *patches; /* (tokens, patch voxels) */
+    real *normed;  /* (tokens, dim) */
+    real *qkv;     /* (tokens, 3·dim) */
+    real *hidden;  /* (tokens, mlp) */
+    real *mixed;   /* (tokens, dim): what a residual adds */
+    /* decoder; n = 1 + mask_tokens + max_sparse rows of tokens */
+    real *sparse;               /* (max_sparse, dim) */
+    real *queries, *query_pe;   /* (n, dim) */
+    real *keys;                 /* (tokens, dim) */
+    real *with_pe_q, *with_pe_k; /* operand plus its position encoding: (n, dim), (tokens, dim) */
+    real *q, *k, *v, *attended; /* projections: (max(n, tokens), dim) */
+    real *token_out;            /* (max(n, tokens), dim) */
+    real *token_hidden;         /* (n, decoder_mlp) */
+    real *mlp_a, *mlp_b;        /* (max width of the heads' MLPs): the two ends of a layer */
+    real *up1;                  /* (up1, 8 · tokens) */
+    real *up2;                  /* (up2, 64 · tokens) */
+    real *hyper;                /* (mask_tokens, up2) */
+    real *panels;               /* up2 packed as right operand */
+    real *masks;                /* (mask_tokens, low_res): all masks' logits */
+    real *iou;                  /* (mask_tokens) */
+} segvol_workspace;
+
+/* Lays the workspace out in the arena (see segvol_model_bind on counting). max_sparse bounds the prompt tokens:
+   points + 1 (padding) or points + 2 (box). */
+segfm_status segvol_workspace_plan(segvol_workspace *ws, const segvol_model *model, size_t max_sparse, int threads,
+                                   nn_arena *arena, segfm_error *error);
+
+/* ---- image encoder (encoder.c) ------------------------------------------------------------------------------- */
+
+/* window (spatial) → embedding (tokens, dim), token-major. */
+void segvol_encode(const segvol_model *model, segvol_workspace *ws, const real *window, real *embedding);
+
+/* ---- prompts (prompt.c) -------------------------------------------------------------------------------------- */
+
+/* A click in voxel coordinates of the window. */
+typedef struct segvol_point {
+    real z, y, x;
+    int label; /* 1 foreground, 0 background, −1 padding (coordinates do not matter) */
+} segvol_point;
+
+typedef struct segvol_prompts {
+    const segvol_point *points;
+    size_t point_count;
+    const real *box; /* z0,y0,x0,z1,y1,x1 or NULL */
+} segvol_prompts;
+
+/* How many sparse tokens the prompts make. */
+size_t segvol_sparse_count(const segvol_prompts *prompts);
+/* Sparse embeddings → ws->sparse (count, dim); returns count, which must be ≤ ws->max_sparse. */
+size_t segvol_encode_prompts(const segvol_model *model, segvol_workspace *ws, const segvol_prompts *prompts);
+/* Dense positional encoding of the token grid → out (tokens, dim). coordinates (tokens, 3) is scratch. */
+void segvol_dense_pe(const segvol_model *model, const nn_run *run, real *coordinates, real *out);
+
+/* ---- mask decoder (decoder.c) -------------------------------------------------------------------------------- */
+
+/* embedding (tokens, dim) with prompts → ws->masks (mask_tokens, low_res), ws->iou (mask_tokens). Mask 0 is the
+   single-mask output. */
+void segvol_decode(const segvol_model *model, segvol_workspace *ws, const real *embedding, const segvol_prompts *prompts);
+/* Mask `index` of ws upsampled to the window, trilinear → logits (spatial). */
+void segvol_upsample(const segvol_model *model, segvol_workspace *ws, size_t index, real *logits);
+
+/* ---- trace (model.c) ----------------------------------------------------------------------------------------- */
+
+/* Hands (rows, columns) to the trace callback as (1, rows, columns); `name` may hold one %d, filled with `index`. */
+void segvol_trace_rows(const segvol_workspace *ws, const char *name, int index, size_t rows, size_t columns, const real *data);
+/* The same for (channels, z, y, x) as (1, channels, z, y, x). */
+void segvol_trace_volume(const segvol_workspace *ws, const char *name, size_t channels, const size_t grid[3], const real *data);
+
+#endif

@@ -1,0 +1,97 @@
+/* segfm: segments an organ or lesion in a 3-D scan from a box, and corrects the mask with clicks.
+
+   The only header a user includes. No globals, no printing, no exit; every function that can fail returns a status and
+   fills *error (which may be NULL) with one sentence. Volumes are (z, y, x) in memory, x fastest; voxel coordinates are
+   0-based. Not a medical device: for research and teaching only.
+
+       segfm_model *model;        segfm_session *session;
+       segfm_model_open(bytes, size, 0, &model, &error);
+       segfm_session_new(model, shape, NULL, NULL, 0, &session, &error);
+       segfm_set_volume(session, voxels, &error);
+       segfm_box(session, (int64_t[]){z0, y0, x0, z1, y1, x1}, &error);
+       segfm_mask(session, mask, count, &error);
+       segfm_session_free(session);   segfm_model_close(model);                                                       */
+#ifndef SEGFM_H
+#define SEGFM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/status.h"
+
+#define SEGFM_VERSION "0.1.0"
+
+/* ---- model --------------------------------------------------------------------------------------------------- */
+
+/* Immutable after opening: any number of sessions, in any threads, may share one. */
+typedef struct segfm_model segfm_model;
+
+/* Reads a weights file (weights/FORMAT.md) from memory. Everything is checked before use and what is needed is copied, so
+   the bytes may go afterwards. threads: for this call; 0 = all. Errors: SEGFM_BAD_INPUT (what is wrong with the file),
+   SEGFM_NO_MEMORY. *out is NULL on failure. */
+segfm_status segfm_model_open(const void *bytes, size_t size, int threads, segfm_model **out, segfm_error *error);
+void segfm_model_close(segfm_model *model); /* NULL is fine */
+/* Window of the model's input in voxels (z, y, x). */
+void segfm_model_window(const segfm_model *model, int64_t window[3]);
+/* Bytes that the model holds. */
+size_t segfm_model_bytes(const segfm_model *model);
+
+/* ---- session ------------------------------------------------------------------------------------------------- */
+
+/* One scan and the prompts given so far. One caller at a time. */
+typedef struct segfm_session segfm_session;
+
+/* Called between network passes; return false to cancel (the call then ends with SEGFM_CANCELLED, the state before it is
+   restored). */
+typedef bool segfm_progress(void *user, int64_t done, int64_t total);
+
+/* Start from segfm_options_default(). */
+typedef struct segfm_options {
+    int threads;    /* 0: all the machine has */
+    bool zoom_only; /* stop after the pass over the whole scan at the window's size (no zoom-in) */
+    int max_clicks; /* clicks the session has room for */
+    segfm_progress *progress;
+    void *progress_user;
+} segfm_options;
+segfm_options segfm_options_default(void);
+
+/* Bytes a session needs for scans of this shape (z, y, x); everything it will ever use. options NULL: the defaults.
+   SEGFM_BAD_USAGE for a shape with an axis < 1, SEGFM_NO_MEMORY when the number does not fit. */
+segfm_status segfm_session_bytes(const segfm_model *model, const int64_t shape[3], const segfm_options *options,
+                                 size_t *bytes, segfm_error *error);
+/* memory: segfm_session_bytes bytes from the caller (64-byte aligned, kept until the session is freed), or NULL with
+   size 0: the library allocates them. */
+segfm_status segfm_session_new(const segfm_model *model, const int64_t shape[3], const segfm_options *options,
+                               void *memory, size_t size, segfm_session **out, segfm_error *error);
+void segfm_session_free(segfm_session *session); /* NULL is fine */
+
+/* Takes a scan: normalises it and crops it to its foreground. voxels (z, y, x) are only read during the call. Forgets all
+   prompts. SEGFM_BAD_INPUT when a voxel is not finite (named). */
+segfm_status segfm_set_volume(segfm_session *session, const float *voxels, segfm_error *error);
+/* Segments from a box {z0,y0,x0,z1,y1,x1}, bounds inclusive; replaces an earlier box and drops the clicks. SEGFM_BAD_USAGE when it is
+   empty or reaches outside of the scan. */
+segfm_status segfm_box(segfm_session *session, const int64_t box[6], segfm_error *error);
+/* Adds a click (foreground or background) and segments again with box and clicks as prompts of the decoder. May come
+   without a box. SEGFM_BAD_USAGE outside of the scan or when max_clicks are there. */
+segfm_status segfm_click(segfm_session *session, const int64_t voxel[3], bool foreground, segfm_error *error);
+/* Forgets box and clicks, keeps the scan (and what has been computed from it alone). */
+void segfm_reset(segfm_session *session);
+
+/* The current mask, 0 or 1 per voxel of the scan; all 0 before the first prompt. count: capacity of `mask`, at least the
+   scan's voxels (else SEGFM_BAD_USAGE). */
+segfm_status segfm_mask(const segfm_session *session, uint8_t *mask, size_t count, segfm_error *error);
+/* The current logits; -100 outside of the scan's cropped foreground and before the first prompt. */
+segfm_status segfm_logits(const segfm_session *session, float *logits, size_t count, segfm_error *error);
+
+/* What the last segmentation did, for those who check it against the reference. Boxes are {z0,y0,x0,z1,y1,x1}, inclusive. */
+typedef struct segfm_report {
+    int64_t crop[6];      /* foreground of the scan */
+    int64_t zoom_box[6];  /* the box as given to the zoom-out pass, window coordinates; -1 when empty or none */
+    int64_t region[6];    /* region of interest in the crop's coordinates; the upper bounds as the reference computes them:
+                             they may equal the axis length */
+    int64_t windows;      /* passes over the region */
+} segfm_report;
+void segfm_last_report(const segfm_session *session, segfm_report *out);
+
+#endif

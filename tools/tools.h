@@ -1,0 +1,83 @@
+/* tools: the segfm command. One file per subcommand, each a function that returns a status and leaves its sentence in
+   *error; main.c prints it and makes it the exit code. Only tools/ and io/ touch files, only tools/ prints. */
+#ifndef SEGFM_TOOLS_H
+#define SEGFM_TOOLS_H
+
+#include <stdio.h>
+
+#include "../io/io.h"
+#include "../segfm.h"
+#include "../weights/weights.h"
+
+/* argv[0] is the subcommand's name. */
+typedef segfm_status tool_command(int argc, char **argv, segfm_error *error);
+tool_command command_segment, command_predict, command_convert, command_info, command_trace, command_compare,
+    command_metrics, command_selftest, command_bench;
+
+/* ---- options (options.c) ------------------------------------------------------------------------------------- */
+
+enum { TOOL_MAX_LIST = 1024 };
+
+typedef struct tool_list {
+    const char *items[TOOL_MAX_LIST];
+    int count;
+} tool_list;
+
+/* One option of a subcommand; exactly one target is set. `name` with its dashes: "--box", "-o". */
+typedef struct tool_option {
+    const char *name;
+    bool *flag;         /* present or not */
+    const char **value; /* takes a value; a second one is refused */
+    tool_list *list;    /* takes a value, may be repeated */
+} tool_option;
+
+/* Options and positional arguments may be mixed; "--" ends the options. options: terminated by a NULL name. --threads N
+   and --quiet are known everywhere and need no entry. Exactly `positionals` positional arguments are stored (fewer or
+   more: SEGFM_BAD_USAGE naming the first). */
+typedef struct tool_common {
+    int threads; /* 0: all */
+    bool quiet;
+} tool_common;
+segfm_status tool_parse(int argc, char **argv, const tool_option *options, const char **positional, int positionals,
+                        tool_common *common, segfm_error *error);
+/* "the option %s is needed" when value is NULL. */
+segfm_status tool_need(const char *value, const char *option, segfm_error *error);
+/* A whole number in [low, high]; `what` names the option in the error. */
+segfm_status tool_integer(const char *text, const char *what, int64_t low, int64_t high, int64_t *out, segfm_error *error);
+/* A finite decimal number. */
+segfm_status tool_number(const char *text, const char *what, double *out, segfm_error *error);
+/* Exactly n numbers separated by commas. */
+segfm_status tool_integers(const char *text, const char *what, int n, int64_t low, int64_t high, int64_t *out, segfm_error *error);
+segfm_status tool_numbers(const char *text, const char *what, int n, double *out, segfm_error *error);
+
+/* ---- shared by subcommands (common.c) ------------------------------------------------------------------------ */
+
+/* A model with the bytes it came from. All zero = none. */
+typedef struct tool_model {
+    io_mapping mapping;
+    io_buffer generated; /* of a formula model */
+    segfm_model *model;
+} tool_model;
+/* path NULL: the default model. "formula:tiny" and "formula:full" make the formula's. */
+segfm_status tool_model_open(const char *path, const tool_common *common, tool_model *out, segfm_error *error);
+void tool_model_close(tool_model *m);
+/* The bytes of a weights file or formula model, without building a model of them. */
+segfm_status tool_weights_bytes(const char *path, tool_model *out, const unsigned char **bytes, size_t *size, segfm_error *error);
+
+/* A progress callback for segfm_options that draws a line on stderr when it is a terminal. */
+segfm_progress tool_progress;
+
+/* Creates the folder if it is missing. */
+segfm_status tool_make_folder(const char *path, segfm_error *error);
+/* out = folder/name; SEGFM_BAD_USAGE when it does not fit. */
+segfm_status tool_path(char *out, size_t capacity, const char *folder, const char *name, segfm_error *error);
+/* Names in a folder that end with `suffix`, sorted by bytes. Free with tool_names_free. */
+typedef struct tool_names {
+    char **items;
+    size_t count;
+} tool_names;
+segfm_status tool_list_folder(const char *folder, const char *suffix, tool_names *out, segfm_error *error);
+void tool_names_free(tool_names *names);
+bool tool_ends_with(const char *text, const char *suffix);
+
+#endif
