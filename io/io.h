@@ -157,14 +157,16 @@ segfm_status io_npy_write(io_buffer *out, io_dtype dtype, int ndim, const size_t
 /* ---- pickles (pickle.c) -------------------------------------------------------------------------------------- */
 
 /* A restricted unpickler: protocols 0-5, only the opcodes that numpy and torch write, only the globals in its
-   allow-list, nothing is ever executed. The result is a tree of nodes in one pool, addressed by index; a node may be
-   shared (memo). Reading code walks it without recursion on unbounded depth (depth is limited to 64 while building).
+   allow-list, nothing is ever executed. The result is a graph of nodes in one pool, addressed by index: no cycles, at
+   most 64 levels, but a node may be shared (memo), so a walk over every path can be far longer than the pickle: readers
+   go to the depth that they expect. Integers beyond int64 are IO_PICKLE_OPAQUE.
 
    Calls of allowed globals become nodes:
      numpy.core.multiarray._reconstruct / scalar / dtype, numpy._core…  (numpy 2 spelling)   → IO_PICKLE_ARRAY or number
      collections.OrderedDict                                                                → IO_PICKLE_DICT
      torch._utils._rebuild_tensor_v2, _rebuild_parameter                                    → IO_PICKLE_TENSOR
      persistent id ('storage', torch.XStorage, key, location, count)                        → IO_PICKLE_STORAGE
+     argparse.Namespace, torch.device, Counter, Path                                        → IO_PICKLE_OPAQUE
    Anything else is refused by its name and offset. */
 typedef enum io_pickle_kind {
     IO_PICKLE_NONE, /* Python's None */
@@ -195,10 +197,12 @@ typedef struct io_pickle_node {
     const char *string;      /* STRING (not terminated), STORAGE: its key, GLOBAL: "module name" */
     size_t length;           /* of string */
     uint32_t first, count;   /* children: io_pickle.children[first … first+count) (pairs count twice) */
-    io_array array;          /* ARRAY */
     io_dtype dtype;          /* STORAGE */
     size_t elements;         /* STORAGE */
-    io_pickle_tensor tensor; /* TENSOR */
+    union {
+        io_array array;          /* ARRAY */
+        io_pickle_tensor tensor; /* TENSOR */
+    };
 } io_pickle_node;
 
 typedef struct io_pickle {
