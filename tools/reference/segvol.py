@@ -59,10 +59,11 @@ TINY = Config(spatial=(16, 64, 64), patch=(4, 16, 16), dim=96, depth=2, heads=6,
 FULL = Config(spatial=(32, 256, 256), patch=(4, 16, 16), dim=768, depth=12, heads=12, mlp=3072,
               decoder_depth=2, decoder_heads=8, decoder_mlp=2048, iou_hidden=256, up1=192, up2=96,
               gru_blocks=5, gru_hidden=2000, topk=200)
-# The fixtures in test/fixtures: no two sizes are equal where that can be avoided, so that no transposition goes unseen.
-FIXTURE = Config(spatial=(8, 32, 48), patch=(2, 8, 8), dim=48, depth=2, heads=3, mlp=80,
-                 decoder_depth=2, decoder_heads=4, decoder_mlp=56, iou_hidden=20, up1=12, up2=6,
-                 gru_blocks=5, gru_hidden=24, topk=12)
+# The fixtures in test/fixtures: hardly two sizes are equal, none is a power of two and the three axes differ everywhere, so
+# that no transposition and no edge of a tile goes unseen.
+FIXTURE = Config(spatial=(10, 18, 35), patch=(5, 6, 7), dim=48, depth=2, heads=3, mlp=80,
+                 decoder_depth=2, decoder_heads=6, decoder_mlp=56, iou_hidden=20, up1=14, up2=5,
+                 gru_blocks=5, gru_hidden=26, topk=11)
 CONFIGS = {'tiny': TINY, 'full': FULL, 'fixture': FIXTURE}
 
 
