@@ -26,6 +26,7 @@ enum {
     nice_length = 128,   /* a match of this length ends the search */
     far_distance = 4096, /* three literals are cheaper than a match of three from farther away */
     lit_symbols = 286,
+    fixed_symbols = 288, /* the fixed code has two that no stream uses */
     dist_symbols = 30,
     pre_symbols = 19,
     end_of_block = 256
@@ -75,8 +76,8 @@ static void package_merge(const leaf *leaves, int n, int limit, uint8_t *lengths
 }
 
 typedef struct {
-    uint8_t lengths[lit_symbols];
-    uint16_t codes[lit_symbols]; /* bit-reversed, as the stream has them */
+    uint8_t lengths[fixed_symbols];
+    uint16_t codes[fixed_symbols]; /* bit-reversed, as the stream has them */
 } huffman;
 
 static void assign_codes(huffman *h, int symbols) {
@@ -241,10 +242,10 @@ static void put_dynamic_header(deflater *d, const dynamic *b) {
 }
 
 static void fixed_codes(huffman *lit, huffman *dist) {
-    /* The fixed code has symbols 286 and 287 beyond those used here; they come last, so no other code changes. */
-    for (int s = 0; s < lit_symbols; s++) lit->lengths[s] = s < 144 ? 8 : s < 256 ? 9 : s < 280 ? 7 : 8;
+    /* Symbols 286 and 287 are never used, but the codes of nine bits come after theirs. */
+    for (int s = 0; s < fixed_symbols; s++) lit->lengths[s] = s < 144 ? 8 : s < 256 ? 9 : s < 280 ? 7 : 8;
     for (int s = 0; s < dist_symbols; s++) dist->lengths[s] = 5;
-    assign_codes(lit, lit_symbols);
+    assign_codes(lit, fixed_symbols);
     assign_codes(dist, dist_symbols);
 }
 
