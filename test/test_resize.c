@@ -11,6 +11,8 @@ static void test_sources(void) {
     /* exact arithmetic gives 55·64/110 = 32; float32 gives a little less, and upstream's models saw that */
     CHECK(vol_nearest_source(55, 64, 110) == 31);
     CHECK(vol_nearest_source(54, 64, 110) == 31 && vol_nearest_source(56, 64, 110) == 32);
+    /* the product is rounded to float32 too: 25·(2/50) is a little less than 1 before that */
+    CHECK(vol_nearest_source(25, 2, 50) == 1 && vol_nearest_source(49, 2, 98) == 1);
     int bad = 0;
     for (int64_t n = 1; n <= 70; n++)
         for (int64_t m = 1; m <= 70; m++) {

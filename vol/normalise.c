@@ -151,12 +151,7 @@ static void find_percentiles(const float *voxels, size_t n, int threads, vol_for
 void vol_foreground_stats(const float *voxels, size_t n, int threads, vol_foreground *out) {
     *out = (vol_foreground){0};
     if (n == 0) return;
-    float least, greatest;
-    find_range(voxels, n, threads, &least, &greatest);
     double mean = sum_above(voxels, n, -HUGE_VAL, 0, false, threads) / (double)n;
-    /* Rounding must not put the mean of equal voxels below them: that would make all of them foreground. */
-    if (mean < (double)least) mean = (double)least;
-    if (mean > (double)greatest) mean = (double)greatest;
     out->threshold = out->lower = out->upper = out->mean = mean;
     out->count = count_above(voxels, n, mean, threads);
     if (out->count == 0) return;

@@ -26,7 +26,9 @@ vol_shape vol_box_shape(vol_box b); /* its extents; b is not empty */
 /* Foreground statistics of SPEC 3: t = mean of all voxels; over the voxels > t: percentiles 0.05 and 99.95 (linear
    interpolation as numpy: at rank q/100·(n−1)), mean, population standard deviation. Means and deviations are summed in
    double in fixed groups of voxels, so they do not depend on threads. count = voxels above t (0 when the volume is
-   constant: then lower = upper = mean = t, std = 0; upstream crashes there). All zero for n = 0. */
+   constant: then lower = upper = mean = t, std = 0; upstream crashes there. Certain up to 2^29 voxels, whose sum is
+   exact; beyond, all of them may count as above a t that was rounded, and the image is 0 all the same). All zero for
+   n = 0. */
 typedef struct vol_foreground {
     double threshold, lower, upper, mean, std;
     uint64_t count;
