@@ -1,0 +1,377 @@
+"""The driver of `make verify`: the C program against live PyTorch, tensor by tensor.
+
+    verify.py FLOAT_SEGFM DOUBLE_SEGFM [--golden ../shared/golden] [--full] [--scratch DIR]
+
+Network: `segfm trace` of both builds against segvol.py for the configurations tiny and fixture (with --full: full), for box, points, both, and a
+batch of two. The float build must be at most twice as far from PyTorch's float64 as PyTorch's float32 is, in max-abs and in relative L2, tensor
+by tensor (equal where PyTorch's two precisions are equal). The double build must be within 1e-12 relative L2 and, both sides rounded to float32,
+differ in at most one element in a million over all tensors, by one ulp.
+Pipeline: `segfm segment` and `segfm predict` against pipeline.py: logits with the same bounds, label maps identical.
+With --golden, the same against the files made by upstream's own code."""
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+
+import nibabel
+import numpy as np
+import torch
+
+import dump
+import make_fixtures
+import pipeline
+import segvol
+from check_golden import BOX_FIELDS, box_of_fields, golden_prompts, read_errors
+from compare import Tally, blas_is_openblas, blas_library, differences, rounded_differences
+from golden_names import full_to_ours, golden_to_ours
+
+FLOAT_FACTOR = 2              # the float build's error over PyTorch's own
+DOUBLE_RELATIVE_L2 = 1e-12
+DOUBLE_UNEQUAL_SHARE = 1e-6   # of all elements, after rounding
+FULL_MASK_RELATIVE_L2 = 3e-6
+OUTSIDE = -100                # what `--logits` holds outside of the cropped foreground
+# One number is no measure of an error: it is judged by the largest error in the tensor that it is a part of.
+PART_OF = {'iou_pred': 'iou_pred_all4'}
+
+tally = Tally()
+
+
+class Rounding:
+    """Counts elements that differ after rounding to float32, over all tensors of the double build."""
+    def __init__(self):
+        self.elements = self.unequal = self.ulps = 0
+
+    def add(self, got, want):
+        unequal, ulps = rounded_differences(got, want)
+        self.elements, self.unequal, self.ulps = self.elements + got.size, self.unequal + unequal, max(self.ulps, ulps)
+        return unequal, ulps
+
+    def conclude(self):
+        share = self.unequal / max(1, self.elements)
+        tally.check(self.elements and share <= DOUBLE_UNEQUAL_SHARE and self.ulps <= 1, 'double: all tensors, rounded to float32',
+                    f'{self.unequal} of {self.elements} differ, by {self.ulps} ulp at most')
+
+
+rounding = Rounding()
+
+
+# ---- comparisons ---------------------------------------------------------------------------------------------------------
+
+def check_float(name, got, want, bound_max, bound_relative):
+    """want: float64 truth; the bounds are PyTorch's own errors."""
+    if got.shape != want.shape or got.dtype != np.float32:
+        return tally.check(False, name, f'got {got.dtype} {got.shape}, need float32 {want.shape}')
+    largest, relative = differences(got, want)
+    ok = largest <= FLOAT_FACTOR * bound_max and relative <= FLOAT_FACTOR * bound_relative and np.any(want)
+    tally.check(ok, name, f'{"x".join(map(str, want.shape)):>16}  max abs {largest:.2e} of {bound_max:.2e}'
+                          f'  relative L2 {relative:.2e} of {bound_relative:.2e}')
+
+
+def check_double(name, got, want):
+    """want: float64, or float32 where a file stores it rounded."""
+    if got.shape != want.shape or got.dtype != np.float64:
+        return tally.check(False, name, f'got {got.dtype} {got.shape}, need float64 {want.shape}')
+    unequal, ulps = rounding.add(got, want)
+    _, relative = differences(got.astype(want.dtype), want)
+    bound = DOUBLE_RELATIVE_L2 if want.dtype == np.float64 else np.inf
+    tally.check(relative <= bound and ulps <= 1 and np.any(want), name,
+                f'{"x".join(map(str, want.shape)):>16}  relative L2 {relative:.2e}  rounded: {unequal} differ, {ulps} ulp')
+
+
+def bounds_of(name, errors):
+    """errors: PyTorch's (max abs, relative L2) by tensor name."""
+    whole = PART_OF.get(name)
+    return (errors[whole][0], np.inf) if whole in errors else errors[name]
+
+
+# ---- running the program ----------------------------------------------------------------------------------------------------
+
+class Program:
+    def __init__(self, path, kind):
+        self.path, self.kind = path, kind  # kind: 'float' or 'double'
+
+    def run(self, *arguments):
+        command = [self.path, *map(str, arguments)]
+        result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if result.returncode:
+            tally.check(False, ' '.join(command), f'exit code {result.returncode}: {result.stdout.strip()}')
+        return result.returncode == 0
+
+
+def comma(values):
+    return ','.join(f'{value:g}' for value in values)
+
+
+def trace(program, weights, window_path, boxes, points, folder):
+    prompts = [part for box in boxes or [] for part in ('--box', comma(box))]
+    prompts += [part for point in points or [] for part in ('--point', comma(point))]
+    return program.run('trace', '-w', weights, '--window', window_path, *prompts, '--out', folder)
+
+
+def load(folder, name):
+    path = os.path.join(folder, name + '.npy')
+    return np.load(path, mmap_mode='r') if os.path.exists(path) else None
+
+
+def names_in(folder):
+    return [file[:-4] for file in sorted(os.listdir(folder), key=lambda f: os.path.getmtime(os.path.join(folder, f)))]
+
+
+def save_checkpoint(model, path):
+    torch.save({'model.' + name: tensor.float() for name, tensor in model.state_dict().items()}, path)
+
+
+def convert(program, config, checkpoint, path):
+    sizes = ['--spatial', comma(config.spatial), '--patch', comma(config.patch), '--heads', config.heads,
+             '--decoder-heads', config.decoder_heads, '--topk', config.topk]
+    return program.run('convert', checkpoint, '-o', path, *(sizes if os.path.exists(checkpoint) else []))
+
+
+# ---- the network ---------------------------------------------------------------------------------------------------------------
+
+class Case:
+    """One set of prompts for one configuration, and the folders that hold its tensors."""
+    def __init__(self, config_name, name, window, boxes, points, scratch):
+        self.config_name, self.name, self.boxes, self.points = config_name, name, boxes, points
+        self.window = window
+        self.folder = os.path.join(scratch, config_name, name)
+        os.makedirs(self.folder)
+        self.window_path = os.path.join(self.folder, 'window.npy')
+        np.save(self.window_path, window)
+
+    def at(self, kind):
+        return os.path.join(self.folder, kind)
+
+
+def make_cases(config_name, golden, scratch):
+    config = segvol.CONFIGS[config_name]
+    window = segvol.formula_image((1, 1, *config.spatial))
+    if config_name == 'fixture':
+        box, points = make_fixtures.BOX, make_fixtures.POINTS
+        box2 = [box, [0, 1, 2, 9, 16, 30]]
+    elif golden:
+        prompts = golden_prompts(os.path.join(golden, config_name, 'prompts.json'))
+        box, points, box2 = prompts['box'][0], prompts['points'], prompts.get('box2')
+    else:
+        box = [0.2, 0.15, 0.2, 0.7, 0.6, 0.8] * np.tile(config.spatial, 2) // 1
+        points = [[*(np.array([0.3, 0.5, 0.4]) * config.spatial // 1), 1], [*(np.array([0.6, 0.3, 0.7]) * config.spatial // 1), 0]]
+        box2 = [box, box + 1]
+    cases = [Case(config_name, 'box', window, [box], None, scratch), Case(config_name, 'boxpoints', window, [box], points, scratch)]
+    if config_name != 'full':
+        pair = segvol.formula_image((2, 1, *config.spatial))
+        cases += [Case(config_name, 'points', window, None, points, scratch), Case(config_name, 'box_b2', pair, box2, None, scratch)]
+    return cases
+
+
+def run_pytorch(config, cases):
+    for kind, dtype in (('f32', torch.float32), ('f64', torch.float64)):
+        model = segvol.formula_model(config, dtype)
+        for case in cases:
+            dump.run_to_folder(model, case.window, case.boxes, case.points, case.at(kind))
+
+
+def pytorch_errors(case):
+    return {name: differences(load(case.at('f32'), name), load(case.at('f64'), name)) for name in names_in(case.at('f64'))}
+
+
+def compare_with_pytorch(program, case):
+    errors = pytorch_errors(case) if program.kind == 'float' else None
+    for name in names_in(case.at('f64')):
+        got, want, label = load(case.at(program.kind), name), load(case.at('f64'), name), f'{program.kind} {case.config_name} {case.name} {name}'
+        if got is None:
+            tally.check(False, label, 'not in the trace')
+        elif program.kind == 'float':
+            check_float(label, got, want, *bounds_of(name, errors))
+        else:
+            check_double(label, got, want)
+    unknown = set(names_in(case.at(program.kind))) - set(names_in(case.at('f64')))
+    tally.check(not unknown, f'{program.kind} {case.config_name} {case.name}: no unknown tensors', ', '.join(sorted(unknown)))
+
+
+def compare_with_golden(program, case, golden):
+    """The files of the tiny configuration."""
+    folder = os.path.join(golden, 'tiny')
+    errors = read_errors(os.path.join(folder, 'f32_vs_f64.txt'))
+    for file in ([case.name, 'encoder'] if case.name == 'box' else [case.name]):
+        file_errors = {tensor: error for (row_case, tensor), error in errors.items() if row_case == file}
+        tensors = np.load(os.path.join(folder, f'{file}_f64.npz'))
+        for name in tensors.files:
+            got, label = load(case.at(program.kind), golden_to_ours[name]), f'{program.kind} golden {file} {name}'
+            if got is None:
+                tally.check(False, label, 'not in the trace')
+            elif program.kind == 'double':
+                check_double(label, got, tensors[name])
+            else:
+                check_float(label, got, tensors[name], *bounds_of(name, file_errors))
+
+
+def compare_with_full_golden(program, case, golden):
+    """The full-size samples and low-resolution masks."""
+    samples = np.load(os.path.join(golden, 'full', 'samples.npz'))
+    prefix = 'boxpoints.' if case.points else ''
+    names = sorted({name.split('|')[0] for name in samples.files if name.startswith('boxpoints.') == bool(prefix)})
+    errors = {name[len(prefix):]: samples[name + '|err32'][:2] for name in names}
+    for name in names:
+        short = name[len(prefix):]
+        got = load(case.at(program.kind), full_to_ours(short)).reshape(-1)[samples[name + '|idx']]
+        if program.kind == 'double':
+            check_double(f'double golden full {name}', got, samples[name + '|f64'])
+        else:
+            check_float(f'float golden full {name}', got, samples[name + '|f64'], *bounds_of(short, errors))
+    want = np.load(os.path.join(golden, 'full', f'low_res_masks_{case.name}.npz'))['f64_rounded']
+    _, relative = differences(load(case.at(program.kind), 'low_res_masks'), want)
+    tally.check(relative <= FULL_MASK_RELATIVE_L2, f'{program.kind} golden full {case.name} low_res_masks', f'relative L2 {relative:.2e}')
+
+
+def verify_network(config_name, programs, golden, scratch):
+    config = segvol.CONFIGS[config_name]
+    cases = make_cases(config_name, golden, scratch)
+    run_pytorch(config, cases)
+    checkpoint = 'formula:' + config_name
+    if config_name == 'fixture':
+        checkpoint = os.path.join(scratch, 'fixture.pth')
+        save_checkpoint(segvol.formula_model(config, corrector=True), checkpoint)
+    for program in programs:
+        weights = os.path.join(scratch, f'{config_name}-{program.kind}.weights')
+        if not convert(program, config, checkpoint, weights):
+            continue
+        for case in cases:
+            if trace(program, weights, case.window_path, case.boxes, case.points, case.at(program.kind)):
+                compare_with_pytorch(program, case)
+                if golden and config_name == 'tiny':
+                    compare_with_golden(program, case, golden)
+                if golden and config_name == 'full':
+                    compare_with_full_golden(program, case, golden)
+            shutil.rmtree(case.at(program.kind), ignore_errors=True)
+        os.remove(weights)
+    for case in cases:
+        shutil.rmtree(case.folder)
+
+
+# ---- the pipeline ----------------------------------------------------------------------------------------------------------------
+
+class Scan:
+    """A volume with boxes, and what the reference makes of it: logits (cropped) per box in float64 and their float32 errors."""
+    def __init__(self, name, volume, boxes, labels, logits, errors, start):
+        self.name, self.volume, self.boxes, self.labels = name, volume, boxes, labels
+        self.logits, self.errors, self.start = logits, errors, start
+
+
+def box_dictionary(box):
+    z0, y0, x0, z1, y1, x1 = (np.int64(n) for n in box)
+    return dict(zip(BOX_FIELDS, (z0, z1, (z0 + z1) // 2, x0, y0, x1, y1)))
+
+
+def write_challenge_file(path, scan):
+    boxes = np.array([box_dictionary(box) for box in scan.boxes], dtype=object)
+    np.savez_compressed(path, imgs=scan.volume, boxes=boxes, spacing=np.array([0.8, 0.9, 2.5]))
+
+
+def live_scans(config):
+    """The fixtures' scans, computed now in both precisions."""
+    scans = []
+    for name, (volume, boxes) in (('many', make_fixtures.many_scan()), ('one', make_fixtures.one_scan()), ('small', make_fixtures.small_scan())):
+        found = {}
+        for dtype in (torch.float32, torch.float64):
+            predict = pipeline.window_predictor(make_fixtures.bright_model(config, dtype))
+            found[dtype] = pipeline.segment_volume(volume, boxes, config.spatial, predict)
+        labels, exact = found[torch.float64]
+        errors = [differences(a['logits'], b['logits']) for a, b in zip(found[torch.float32][1], exact)]
+        start = pipeline.prepare(volume, boxes, config.spatial)['start']
+        scans.append(Scan(name, volume, boxes, labels, [o['logits'] for o in exact], errors, start))
+    return scans
+
+
+def golden_scans(golden):
+    folder = os.path.join(golden, 'tiny')
+    errors = read_errors(os.path.join(folder, 'pipe_infer_err.txt'))
+    preprocess = np.load(os.path.join(folder, 'pipe_preprocess.npz'))
+    scans = []
+    for name, source, keys in (('multi', preprocess, ('boxA', 'boxB')), ('single', None, ('box',))):
+        found = np.load(os.path.join(folder, f'pipe_infer_{name}.npz'))
+        source = source or found
+        boxes = [box_of_fields(source[key]) for key in keys]
+        logits = [found[f'logits{i}_f64rounded'][0, 0] for i in range(len(boxes))]
+        bounds = [errors[name, f'final logits class{i}'] for i in range(len(boxes))]
+        start = pipeline.prepare(source['vol'], boxes, segvol.TINY.spatial)['start']
+        scans.append(Scan('golden ' + name, source['vol'], boxes, found['seg_f64'], logits, bounds, start))
+    return scans
+
+
+def check_logits(program, name, whole, scan, i):
+    """whole: float32 logits over the whole scan, as `segment --logits` writes them."""
+    want = scan.logits[i]
+    inside = tuple(slice(a, a + n) for a, n in zip(scan.start, want.shape))
+    outside = whole.copy()
+    outside[inside] = OUTSIDE
+    tally.check((outside == OUTSIDE).all(), f'{name}: logits outside of the foreground')
+    if program.kind == 'float':
+        check_float(f'{name}: logits', whole[inside], want, *scan.errors[i])
+    else:
+        check_double(f'{name}: logits, rounded', whole[inside].astype(np.float64), want.astype(np.float32))
+
+
+def verify_scans(program, weights, scans, scratch):
+    folder, out = os.path.join(scratch, 'scans'), os.path.join(scratch, 'predicted')
+    os.makedirs(folder)
+    for scan in scans:
+        path = os.path.join(folder, scan.name.replace(' ', '_') + '.npz')
+        write_challenge_file(path, scan)
+        for i, box in enumerate(scan.boxes):
+            name = f'{program.kind} {scan.name} object {i}'
+            mask_path, logits_path = os.path.join(scratch, 'mask.nii.gz'), os.path.join(scratch, 'logits.nii.gz')
+            xyz = [box[2], box[1], box[0], box[5], box[4], box[3]]
+            if program.run('segment', '-i', path, '-w', weights, '--box', comma(xyz), '-o', mask_path, '--logits', logits_path):
+                mask, logits = (np.asarray(nibabel.load(p).dataobj).T for p in (mask_path, logits_path))
+                check_logits(program, name, np.ascontiguousarray(logits, dtype=np.float32), scan, i)
+                inside = tuple(slice(a, a + n) for a, n in zip(scan.start, scan.logits[i].shape))
+                expected = np.zeros(scan.volume.shape, np.uint8)
+                expected[inside] = pipeline.foreground(np.array(scan.logits[i]))
+                tally.check(np.array_equal(mask, expected), f'{name}: mask', f'{int((mask != expected).sum())} voxels differ')
+    if program.run('predict', folder, out, '-w', weights):
+        for scan in scans:
+            labels = np.load(os.path.join(out, scan.name.replace(' ', '_') + '.npz'))['segs']
+            tally.check(labels.shape == scan.labels.shape and np.array_equal(labels, scan.labels),
+                        f'{program.kind} {scan.name}: label map', f'{int((labels != scan.labels).sum())} of {scan.labels.size} voxels differ')
+    shutil.rmtree(folder)
+    shutil.rmtree(out, ignore_errors=True)
+
+
+def verify_pipeline(programs, golden, scratch):
+    checkpoint = os.path.join(scratch, 'bright.pth')
+    save_checkpoint(make_fixtures.bright_model(segvol.FIXTURE), checkpoint)
+    sources = [('bright', segvol.FIXTURE, checkpoint, live_scans(segvol.FIXTURE))]
+    if golden:
+        sources.append(('tiny', segvol.TINY, 'formula:tiny', golden_scans(golden)))
+    for name, config, source, scans in sources:
+        for program in programs:
+            weights = os.path.join(scratch, f'{name}-{program.kind}.weights')
+            if convert(program, config, source, weights):
+                verify_scans(program, weights, scans, scratch)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('float_segfm')
+    parser.add_argument('double_segfm')
+    parser.add_argument('--golden')
+    parser.add_argument('--full', action='store_true', help='also the full-size network (minutes, 6 GB of scratch space)')
+    parser.add_argument('--scratch', help='folder for tensors (default: a temporary one)')
+    args = parser.parse_args()
+    programs = [Program(args.float_segfm, 'float'), Program(args.double_segfm, 'double')]
+    torch.zeros(2, 2) @ torch.zeros(2, 2)  # loads the matrix library
+    print(f'PyTorch {torch.__version__}, {blas_library()}')
+    if not blas_is_openblas():
+        print('note: not OpenBLAS. PyTorch\'s own float32 errors, our bound, are up to three times as large with the reference BLAS.')
+    with tempfile.TemporaryDirectory(dir=args.scratch) as scratch:
+        for config_name in ['tiny', 'fixture'] + ['full'] * args.full:
+            verify_network(config_name, programs, args.golden, scratch)
+        verify_pipeline(programs, args.golden, scratch)
+    rounding.conclude()
+    sys.exit(tally.finish())
+
+
+if __name__ == '__main__':
+    main()
