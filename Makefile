@@ -32,3 +32,32 @@ TEST_SRC = $(wildcard test/test_*.c)
 LIB_OBJ = $(LIB_SRC:%.c=$(BUILD)/%.o)
 TOOL_OBJ = $(TOOL_SRC:%.c=$(BUILD)/%.o)
 TESTS = $(TEST_SRC:test/%.c=$(BUILD)/test/%)
+
+.DEFAULT_GOAL := all
+.PHONY: all native demo test verify verify-full bench hash clean install help check-format
+
+all: $(BUILD)/segfm segfm$(SUFFIX)
+
+# The binary of the last plain build, where one looks for it.
+ifeq ($(REAL),double)
+SUFFIX = -double
+endif
+segfm$(SUFFIX): $(BUILD)/segfm
+	@cp -f $< $@
+
+$(BUILD)/libsegfm.a: $(LIB_OBJ)
+	@rm -f $@
+	@$(AR) rcs $@ $(LIB_OBJ)
+
+$(BUILD)/segfm: $(TOOL_OBJ) $(BUILD)/libsegfm.a
+	$(CC) $(CFLAGS_ALL) $(TOOL_OBJ) $(BUILD)/libsegfm.a -o $@ -lm
+
+$(BUILD)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ALL) -c $< -o $@
+
+$(BUILD)/test/%: test/%.c $(BUILD)/libsegfm.a
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ALL) $< $(BUILD)/libsegfm.a -o $@ -lm
+
+-include $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(TESTS:=.d)

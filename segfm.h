@@ -42,8 +42,8 @@ size_t segfm_model_bytes(const segfm_model *model);
 /* One scan and the prompts given so far. One caller at a time. */
 typedef struct segfm_session segfm_session;
 
-/* Called between network passes; return false to cancel (the call then ends with SEGFM_CANCELLED, the state before it is
-   restored). */
+/* Called between network passes; return false to cancel: the call then ends with SEGFM_CANCELLED, and the session has
+   forgotten its prompts, as after segfm_reset. */
 typedef bool segfm_progress(void *user, int64_t done, int64_t total);
 
 /* Start from segfm_options_default(). */

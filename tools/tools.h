@@ -5,9 +5,8 @@
 
 #include <stdio.h>
 
-#include "../io/io.h"
+#include "../nn/segvol/segvol.h"
 #include "../segfm.h"
-#include "../weights/weights.h"
 
 /* argv[0] is the subcommand's name. */
 typedef segfm_status tool_command(int argc, char **argv, segfm_error *error);
@@ -63,6 +62,36 @@ segfm_status tool_model_open(const char *path, const tool_common *common, tool_m
 void tool_model_close(tool_model *m);
 /* The bytes of a weights file or formula model, without building a model of them. */
 segfm_status tool_weights_bytes(const char *path, tool_model *out, const unsigned char **bytes, size_t *size, segfm_error *error);
+
+/* The networks alone, without a session: for the subcommands that look inside. (network.c) */
+typedef struct tool_network {
+    segvol_model net;
+    segvol_workspace workspace;
+    real *embedding, *window, *logits; /* (tokens, dim), (window), (window) */
+    void *memory;
+} tool_network;
+/* From the bytes of a weights file; max_sparse as in segvol_workspace_plan. */
+segfm_status tool_network_open(const unsigned char *bytes, size_t size, size_t max_sparse, int threads, tool_network *out, segfm_error *error);
+void tool_network_close(tool_network *n);
+/* A weights file of the formula for any configuration, in memory. */
+segfm_status tool_formula_bytes(const weights_config *config, io_buffer *out, segfm_error *error);
+
+/* A scan in memory: one volume as floats, with the header it came with. All zero = none. */
+typedef struct tool_scan {
+    io_nifti image; /* header and geometry; a made one for npz */
+    float *voxels;  /* (z, y, x) */
+    size_t count;
+    int64_t shape[3]; /* z, y, x */
+} tool_scan;
+/* NIfTI or a challenge .npz (its `imgs` and `spacing`). volume: the text of --volume or NULL; a 4-D scan needs it. */
+segfm_status tool_scan_open(const char *path, const char *volume, tool_scan *out, segfm_error *error);
+void tool_scan_close(tool_scan *s);
+/* An array of an npz archive: *bytes holds what *array points into. SEGFM_BAD_INPUT when there is none of that name. */
+segfm_status tool_npz_array(const io_zip *zip, const char *name, io_buffer *bytes, io_array *array, segfm_error *error);
+
+/* A picture of the three planes through the middle of the mask (of the box where the mask is empty): the scan in grey, the
+   mask tinted, the box outlined. box (z0,y0,x0,z1,y1,x1) or NULL. (overlay.c) */
+segfm_status tool_overlay(const char *path, const tool_scan *scan, const uint8_t *mask, const int64_t *box, segfm_error *error);
 
 /* A progress callback for segfm_options that draws a line on stderr when it is a terminal. */
 segfm_progress tool_progress;

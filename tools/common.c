@@ -1,0 +1,126 @@
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tools.h"
+
+/* Shipped weights do not exist yet: without -w the formula's are used, and said to be. */
+static const char default_weights[] = "formula:tiny";
+
+segfm_status tool_formula_bytes(const weights_config *config, io_buffer *out, segfm_error *error) {
+    weights_write_options options = {.variant = "upstream", .provenance = "pseudo-random weights by the formula of the golden tests; not trained"};
+    return weights_write(config, &options, weights_formula_source, NULL, weights_sink_buffer, out, error);
+}
+
+segfm_status tool_weights_bytes(const char *path, tool_model *out, const unsigned char **bytes, size_t *size, segfm_error *error) {
+    static const char formula[] = "formula:";
+    *out = (tool_model){0};
+    if (strncmp(path, formula, sizeof formula - 1) == 0) {
+        const weights_config *config = weights_named_config(path + sizeof formula - 1);
+        if (config == NULL) return base_fail(error, SEGFM_BAD_USAGE, "model %s is unknown: there are formula:tiny and formula:full", path);
+        segfm_status status = tool_formula_bytes(config, &out->generated, error);
+        *bytes = out->generated.data;
+        *size = out->generated.size;
+        if (status != SEGFM_OK) tool_model_close(out);
+        return status;
+    }
+    segfm_status status = io_map_file(path, &out->mapping, error);
+    *bytes = out->mapping.data;
+    *size = out->mapping.size;
+    return status;
+}
+
+segfm_status tool_model_open(const char *path, const tool_common *common, tool_model *out, segfm_error *error) {
+    const unsigned char *bytes = NULL;
+    size_t size = 0;
+    if (path == NULL) {
+        path = default_weights;
+        if (!common->quiet)
+            fputs("segfm: no weights given (-w): using pseudo-random ones, which show that everything runs but find no anatomy\n", stderr);
+    }
+    segfm_status status = tool_weights_bytes(path, out, &bytes, &size, error);
+    if (status != SEGFM_OK) return status;
+    status = segfm_model_open(bytes, size, common->threads, &out->model, error);
+    if (status != SEGFM_OK) {
+        base_fail_where(error, status, path);
+        tool_model_close(out);
+        return status;
+    }
+    io_unmap_file(&out->mapping); /* the model has its own copy */
+    io_buffer_free(&out->generated);
+    return SEGFM_OK;
+}
+
+void tool_model_close(tool_model *m) {
+    segfm_model_close(m->model);
+    io_unmap_file(&m->mapping);
+    io_buffer_free(&m->generated);
+    *m = (tool_model){0};
+}
+
+bool tool_progress(void *user, int64_t done, int64_t total) {
+    (void)user;
+    if (isatty(STDERR_FILENO))
+        fprintf(stderr, "\r%lld of %lld passes%s", (long long)done, (long long)total, done == total ? "\r\033[K" : "");
+    return true;
+}
+
+segfm_status tool_make_folder(const char *path, segfm_error *error) {
+    struct stat info;
+    if (mkdir(path, 0777) == 0) return SEGFM_OK;
+    if (errno == EEXIST && stat(path, &info) == 0 && S_ISDIR(info.st_mode)) return SEGFM_OK;
+    base_fail(error, SEGFM_WRITE_FAILED, "cannot be made a folder: %s", strerror(errno));
+    return base_fail_where(error, SEGFM_WRITE_FAILED, path);
+}
+
+segfm_status tool_path(char *out, size_t capacity, const char *folder, const char *name, segfm_error *error) {
+    size_t length = strlen(folder);
+    if (length + strlen(name) + 2 > capacity)
+        return base_fail(error, SEGFM_BAD_USAGE, "path %s/%s is longer than %zu bytes", folder, name, capacity);
+    base_format(out, capacity, "%s%s%s", folder, length > 0 && folder[length - 1] == '/' ? "" : "/", name);
+    return SEGFM_OK;
+}
+
+bool tool_ends_with(const char *text, const char *suffix) {
+    size_t n = strlen(text), m = strlen(suffix);
+    return n >= m && strcmp(text + n - m, suffix) == 0;
+}
+
+static int by_bytes(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
+
+static segfm_status add_name(tool_names *names, const char *name, segfm_error *error) {
+    char *copy = strdup(name);
+    char **more = copy == NULL ? NULL : realloc(names->items, (names->count + 1) * sizeof *more);
+    if (more == NULL) {
+        free(copy);
+        return base_fail(error, SEGFM_NO_MEMORY, "memory: got none for a list of %zu names", names->count + 1);
+    }
+    names->items = more;
+    names->items[names->count++] = copy;
+    return SEGFM_OK;
+}
+
+segfm_status tool_list_folder(const char *folder, const char *suffix, tool_names *out, segfm_error *error) {
+    *out = (tool_names){0};
+    DIR *d = opendir(folder);
+    if (d == NULL) {
+        base_fail(error, SEGFM_BAD_INPUT, "cannot be read as a folder: %s", strerror(errno));
+        return base_fail_where(error, SEGFM_BAD_INPUT, folder);
+    }
+    segfm_status status = SEGFM_OK;
+    for (struct dirent *e; status == SEGFM_OK && (e = readdir(d)) != NULL;)
+        if (e->d_name[0] != '.' && tool_ends_with(e->d_name, suffix)) status = add_name(out, e->d_name, error);
+    closedir(d);
+    if (status != SEGFM_OK) tool_names_free(out);
+    else if (out->count > 0) qsort(out->items, out->count, sizeof *out->items, by_bytes);
+    return status;
+}
+
+void tool_names_free(tool_names *names) {
+    for (size_t i = 0; i < names->count; i++) free(names->items[i]);
+    free(names->items);
+    *names = (tool_names){0};
+}

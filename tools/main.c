@@ -1,0 +1,101 @@
+#include <string.h>
+
+#include "tools.h"
+
+typedef struct command {
+    const char *name;
+    tool_command *run;
+    const char *summary, *usage;
+} command;
+
+static const char common_usage[] = "  --threads N   threads to use (default: all)\n"
+                                   "  --quiet       no progress, no remarks on stderr\n";
+
+static const command commands[] = {
+    {"segment", command_segment, "a scan, a box, clicks → a mask",
+     "segfm segment -i SCAN [-w W] [--box x0,y0,z0,x1,y1,z1] [--click x,y,z,+|-]... -o MASK.nii.gz\n\n"
+     "  -i SCAN       .nii, .nii.gz, .hdr/.img, or a challenge .npz\n"
+     "  -w W          weights file, or formula:tiny, formula:full (default: formula:tiny)\n"
+     "  --box B       first and last voxel of the object along each axis, inclusive\n"
+     "  --click C     a voxel and + (belongs to the object) or - (does not); applied in order, after the box\n"
+     "  --world       the numbers of --box and --click are millimetres, through the scan's affine\n"
+     "  --volume K    which volume of a 4-D scan (0-based)\n"
+     "  -o MASK       labels 0/1, uint8, with the scan's geometry\n"
+     "  --logits L    logits as float32; -100 outside of the cropped foreground\n"
+     "  --overlay FIG picture (PNG) of the mask's middle slices over the scan\n"
+     "  --variant V   seed (default) or upstream; they differ only in corrections, which this version does not make yet\n"
+     "  --no-zoom     stop after the pass over the whole scan\n"},
+    {"predict", command_predict, "a folder of challenge .npz files → their segmentations",
+     "segfm predict IN_DIR OUT_DIR [-w W]\n\n"
+     "  Every IN_DIR/*.npz (imgs, boxes and/or clicks) becomes OUT_DIR/*.npz with `segs`.\n"},
+    {"convert", command_convert, "a PyTorch or safetensors checkpoint → a weights file",
+     "segfm convert CHECKPOINT -o W [--half] [--spatial 32,256,256] [--patch 4,16,16] [--heads 12]\n"
+     "              [--decoder-heads 8] [--topk 200]\n\n"
+     "  CHECKPOINT is .pth/.bin/.pt (flat, {'model': …} or {'model_state_dict': …}), .safetensors, or formula:tiny,\n"
+     "  formula:full. --half stores matrices as float16. Sizes that tensors do not tell are options; axes are z,y,x.\n"},
+    {"info", command_info, "what a weights file holds",
+     "segfm info W [--tensors]\n\n"
+     "  Sizes, variant, provenance, content hash (recomputed). --tensors lists the tensors.\n"},
+    {"trace", command_trace, "every intermediate tensor as .npy",
+     "segfm trace -w W --window WIN.npy [--box z0,y0,x0,z1,y1,x1] [--point z,y,x,LABEL]... --out DIR\n\n"
+     "  WIN.npy has the window's shape (z,y,x), or (B,1,z,y,x) with --box given B times. Array order z,y,x.\n"},
+    {"compare", command_compare, "two folders of tensors, one by one",
+     "segfm compare DIR_A DIR_B [--atol A] [--rtol R] [--bits]\n\n"
+     "  DIR_A, DIR_B  folders of .npy files, or .npz files; DIR_B is the reference\n"
+     "  --atol, --rtol  |a-b| <= A + R*|b| must hold for every element (default 1e-5, 1e-5)\n"
+     "  --bits        round both sides to float32; count equal elements, largest difference in ulps\n"},
+    {"metrics", command_metrics, "how well a mask agrees with the truth",
+     "segfm metrics --gt A --pred B [--json]\n\n"
+     "  Dice (DSC) of every label of A.\n"},
+    {"selftest", command_selftest, "the built-in conformance vectors",
+     "segfm selftest [--full]\n\n"
+     "  Prints a hash for each; exit 1 when one differs from the stored one. --full adds a layer at full size.\n"},
+    {"bench", command_bench, "time of the stages",
+     "segfm bench [--full]\n\n"
+     "  Encoder, decoder and upsampling of the tiny or the full-size model.\n"},
+};
+enum { COMMANDS = sizeof commands / sizeof commands[0] };
+
+static const command *find_command(const char *name) {
+    for (size_t i = 0; i < COMMANDS; i++)
+        if (strcmp(commands[i].name, name) == 0) return &commands[i];
+    return NULL;
+}
+
+static segfm_status help(int argc, char **argv, segfm_error *error) {
+    const command *c = argc > 1 ? find_command(argv[1]) : NULL;
+    if (argc > 1 && c == NULL) return base_fail(error, SEGFM_BAD_USAGE, "unknown subcommand %s: see segfm help", argv[1]);
+    if (c != NULL) {
+        printf("%s%s", c->usage, common_usage);
+        return SEGFM_OK;
+    }
+    puts("segfm: segments an organ or lesion in a 3-D scan from a box.\nusage: segfm SUBCOMMAND …\n");
+    for (size_t i = 0; i < COMMANDS; i++) printf("  %-9s %s\n", commands[i].name, commands[i].summary);
+    puts("\nsegfm help SUBCOMMAND tells more. Voxel coordinates are 0-based x,y,z as viewers show them (trace: z,y,x).\n"
+         "Exit codes: 0 done, 1 a comparison did not hold, 2 usage, 3 bad input, 4 memory, 5 could not write.\n"
+         "Not a medical device: for research and teaching only.");
+    return SEGFM_OK;
+}
+
+static segfm_status run(int argc, char **argv, segfm_error *error) {
+    if (argc < 2) return base_fail(error, SEGFM_BAD_USAGE, "no subcommand: see segfm help");
+    if (strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0) return help(argc - 1, argv + 1, error);
+    if (strcmp(argv[1], "--version") == 0) {
+        puts("segfm " SEGFM_VERSION " (" REAL_NAME ")");
+        return SEGFM_OK;
+    }
+    const command *c = find_command(argv[1]);
+    if (c == NULL) return base_fail(error, SEGFM_BAD_USAGE, "unknown subcommand %s: see segfm help", argv[1]);
+    if (argc > 2 && strcmp(argv[2], "--help") == 0) return help(2, (char *[]){argv[0], argv[1]}, error);
+    return c->run(argc - 1, argv + 1, error);
+}
+
+int main(int argc, char **argv) {
+    segfm_error error = {0};
+    segfm_status status = run(argc, argv, &error);
+    if (status == SEGFM_OK && fflush(stdout) != 0)
+        status = base_fail(&error, SEGFM_WRITE_FAILED, "standard output could not be written");
+    if (status != SEGFM_OK && error.message[0] != '\0')
+        fprintf(stderr, "segfm: %s%s%s\n", error.where, error.where[0] != '\0' ? ": " : "", error.message);
+    return (int)status;
+}

@@ -1,0 +1,98 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "tools.h"
+
+segfm_status tool_npz_array(const io_zip *zip, const char *name, io_buffer *bytes, io_array *array, segfm_error *error) {
+    char member[128];
+    base_format(member, sizeof member, "%s.npy", name);
+    const io_zip_entry *e = io_zip_find(zip, member);
+    if (e == NULL) return base_fail(error, SEGFM_BAD_INPUT, "array %s is missing", name);
+    segfm_status status = io_zip_read(zip, e, bytes, error);
+    return status == SEGFM_OK ? io_npy_parse(bytes->data, bytes->size, array, error) : status;
+}
+
+static segfm_status take_voxels(tool_scan *s, segfm_error *error) {
+    size_t dims[3], bytes;
+    for (int axis = 0; axis < 3; axis++) dims[axis] = (size_t)s->shape[axis];
+    if (!base_count(dims, 3, sizeof(float), &bytes) || (s->voxels = malloc(bytes)) == NULL)
+        return base_fail(error, SEGFM_NO_MEMORY, "memory: got none for %lld x %lld x %lld voxels", (long long)s->shape[2], (long long)s->shape[1], (long long)s->shape[0]);
+    s->count = bytes / sizeof(float);
+    return SEGFM_OK;
+}
+
+/* spacing (x,y,z) of an npz, 1 mm where it has none. */
+static segfm_status npz_spacing(const io_zip *zip, double spacing[3], segfm_error *error) {
+    io_buffer bytes = {0};
+    io_array array;
+    for (int i = 0; i < 3; i++) spacing[i] = 1;
+    if (io_zip_find(zip, "spacing.npy") == NULL) return SEGFM_OK;
+    segfm_status status = tool_npz_array(zip, "spacing", &bytes, &array, error);
+    if (status == SEGFM_OK && (array.count != 3 || array.dtype == IO_OBJECT))
+        status = base_fail(error, SEGFM_BAD_INPUT, "array spacing: got %zu elements, need 3 numbers", array.count);
+    if (status == SEGFM_OK) io_array_to_f64(&array, spacing);
+    for (int i = 0; status == SEGFM_OK && i < 3; i++)
+        if (!(spacing[i] > 0 && spacing[i] < 1e6)) status = base_fail(error, SEGFM_BAD_INPUT, "array spacing: element %d is not a positive length", i);
+    io_buffer_free(&bytes);
+    return status;
+}
+
+static segfm_status scan_from_npz(const io_zip *zip, tool_scan *s, segfm_error *error) {
+    io_buffer bytes = {0};
+    io_array imgs;
+    double spacing[3];
+    segfm_status status = tool_npz_array(zip, "imgs", &bytes, &imgs, error);
+    if (status == SEGFM_OK && (imgs.ndim != 3 || imgs.count == 0 || imgs.dtype == IO_OBJECT))
+        status = base_fail(error, SEGFM_BAD_INPUT, "array imgs: got %d axes and %zu elements, need 3 axes of numbers", imgs.ndim, imgs.count);
+    if (status == SEGFM_OK) status = npz_spacing(zip, spacing, error);
+    if (status == SEGFM_OK) {
+        for (int axis = 0; axis < 3; axis++) s->shape[axis] = (int64_t)imgs.shape[axis];
+        io_nifti_init(&s->image, s->shape[2], s->shape[1], s->shape[0], spacing);
+        status = take_voxels(s, error);
+    }
+    if (status == SEGFM_OK) io_array_to_f32(&imgs, s->voxels);
+    io_buffer_free(&bytes);
+    return status;
+}
+
+static segfm_status scan_from_nifti(const char *path, const char *volume, tool_scan *s, segfm_error *error) {
+    int64_t index = 0;
+    segfm_status status = io_nifti_read(path, &s->image, error);
+    if (status != SEGFM_OK) return status;
+    if (volume != NULL) status = tool_integer(volume, "--volume", 0, s->image.volumes - 1, &index, error);
+    else if (s->image.volumes > 1)
+        status = base_fail(error, SEGFM_BAD_USAGE, "a 4-D scan of %lld volumes: give --volume 0 to %lld", (long long)s->image.volumes, (long long)s->image.volumes - 1);
+    if (status != SEGFM_OK) return status;
+    s->shape[0] = s->image.nz, s->shape[1] = s->image.ny, s->shape[2] = s->image.nx;
+    status = take_voxels(s, error);
+    if (status == SEGFM_OK) status = io_nifti_voxels(&s->image, index, s->voxels, error);
+    io_buffer_free(&s->image.data); /* the floats are enough from here on */
+    return status;
+}
+
+segfm_status tool_scan_open(const char *path, const char *volume, tool_scan *out, segfm_error *error) {
+    *out = (tool_scan){0};
+    segfm_status status;
+    if (tool_ends_with(path, ".npz")) {
+        io_mapping file = {0};
+        io_zip zip = {0};
+        status = io_map_file(path, &file, error);
+        if (status == SEGFM_OK) status = io_zip_open(file.data, file.size, &zip, error);
+        if (status == SEGFM_OK) status = scan_from_npz(&zip, out, error);
+        io_zip_close(&zip);
+        io_unmap_file(&file);
+    } else {
+        status = scan_from_nifti(path, volume, out, error);
+    }
+    if (status != SEGFM_OK) {
+        base_fail_where(error, status, path);
+        tool_scan_close(out);
+    }
+    return status;
+}
+
+void tool_scan_close(tool_scan *s) {
+    io_nifti_free(&s->image);
+    free(s->voxels);
+    *s = (tool_scan){0};
+}
