@@ -233,30 +233,34 @@ typedef struct io_nifti {
     int64_t volumes;      /* product of dim[4..7], at least 1 */
     double spacing[3];    /* |pixdim[1..3]| in mm along i, j, k (units µm and m are converted); 0 or NaN read as 1 */
     double affine[3][4];  /* voxel (i,j,k,1) → mm: sform if its code > 0, else qform if its code > 0, else nibabel's
-                             base affine */
+                             base affine; lengths converted to mm as in spacing, which nibabel does not do */
     int datatype;         /* NIfTI code */
     io_dtype dtype;       /* its scalar type */
     double slope, inter;  /* value = stored * slope + inter, as nibabel: slope 0 or not finite → 1, 0; an inter that is
                              not finite with a valid slope is an error */
     unsigned char header[540]; /* 348 (version 1) or 540 bytes, unchanged, in the file's byte order */
-    io_buffer extensions;      /* the bytes from the 4 extension flags to vox_offset, unchanged */
+    io_buffer extensions;      /* the bytes from the 4 extension flags to vox_offset (a .hdr: to its end), unchanged */
     io_buffer data;            /* the voxels of all volumes, unchanged, in the file's byte order */
 } io_nifti;
 
-/* Reads .nii, .nii.gz, .hdr/.img (either name given, also gzipped); gzip is recognised by content. RGB and complex
-   types are refused by name. Errors name file, field, what it holds, what is needed. */
+/* Reads .nii, .nii.gz, .hdr/.img (either name given, also gzipped); gzip is recognised by content. RGB, complex, 1-bit
+   and float128 types are refused by name. Refused where nibabel is lenient: a wrong sizeof_hdr or bitpix, a vox_offset
+   of 0 or with a fraction, an affine in use that is not finite, more than 1 MiB after the voxels. Errors name file,
+   field, what it holds, what is needed. */
 segfm_status io_nifti_read(const char *path, io_nifti *out, segfm_error *error);
 /* The same from memory (a single-file image, gzip allowed). */
 segfm_status io_nifti_parse(const unsigned char *bytes, size_t n, io_nifti *out, segfm_error *error);
 void io_nifti_free(io_nifti *image);
 /* Volume `index` as floats, scaled: out (nz, ny, nx), x fastest, as the file. The scaling is done in double and rounded
-   once. SEGFM_BAD_INPUT when index ≥ volumes or a voxel is not finite (its index is named). */
+   once. SEGFM_BAD_INPUT when index ≥ volumes or a voxel is not finite (its index is named); `out` may then hold a part
+   of the volume. */
 segfm_status io_nifti_voxels(const io_nifti *image, int64_t index, float *out, segfm_error *error);
 /* The same for a label image: whole numbers 0…65535, anything else is refused, naming voxel and value. */
 segfm_status io_nifti_labels(const io_nifti *image, int64_t index, uint16_t *out, segfm_error *error);
 /* Writes a 3-D image with the geometry of `like`: same version, byte order, qform, sform, codes, pixdim, units, intent
-   cleared, extensions kept; dim[4…] becomes 1, datatype `dtype` (IO_U8, IO_U16, IO_F32), slope 1, inter 0, cal_min/max 0.
-   data (nz, ny, nx) native-endian. `path` ends in .nii, .nii.gz, or .hdr/.img (writes the pair); another ending is SEGFM_BAD_USAGE. */
+   cleared, extensions kept; dim[4…] becomes 1 (an image of 1 or 2 axes keeps them), datatype `dtype` (IO_U8, IO_U16,
+   IO_F32), slope 1, inter 0, cal_min/max 0. data (nz, ny, nx) native-endian. `path` ends in .nii, or in .hdr or .img
+   (writes the pair), each with or without .gz; another ending is SEGFM_BAD_USAGE. */
 segfm_status io_nifti_write_like(const char *path, const io_nifti *like, io_dtype dtype, const void *data,
                                  segfm_error *error);
 /* A fresh NIfTI-1 header for a scan that came without one (npz): spacing (x,y,z) in mm, sform = diagonal, code 1. */
