@@ -15,7 +15,7 @@ typedef struct io_buffer {
 } io_buffer;
 
 void io_buffer_free(io_buffer *b);
-/* capacity ≥ `capacity` afterwards. SEGFM_NO_MEMORY. */
+/* capacity ≥ `capacity` afterwards, at least doubled when it grows. SEGFM_NO_MEMORY: the buffer is as it was. */
 segfm_status io_buffer_reserve(io_buffer *b, size_t capacity, segfm_error *error);
 segfm_status io_buffer_append(io_buffer *b, const void *bytes, size_t n, segfm_error *error);
 
@@ -50,7 +50,8 @@ uint32_t io_crc32(uint32_t crc, const void *bytes, size_t n);
 /* Adler-32 (zlib, PNG); start with 1. */
 uint32_t io_adler32(uint32_t adler, const void *bytes, size_t n);
 /* Inflates one raw deflate stream (RFC 1951) from src, appending to *out, which may grow by at most `limit` bytes.
-   *consumed = input bytes used. Errors name the input offset: SEGFM_BAD_INPUT (also when limit is passed). */
+   *consumed = input bytes used. Errors name the input offset: SEGFM_BAD_INPUT (also when limit is passed); out->size is
+   then as before. Memory grows with what the input has given, at most 1032 times the input. */
 segfm_status io_inflate(const unsigned char *src, size_t n, size_t *consumed, io_buffer *out, size_t limit,
                         segfm_error *error);
 /* Inflates a gzip file (RFC 1952), all its members one after another, checking each CRC and size. `limit` bounds the
@@ -83,7 +84,8 @@ typedef struct io_zip {
 
 bool io_is_zip(const unsigned char *bytes, size_t n);
 /* Reads the central directory (zip64 too). Refuses encryption, other methods, split archives, duplicate names,
-   overlapping entries and local headers that disagree in name or method. */
+   overlapping entries, local headers that disagree in name, method, sizes or CRC, and a directory that does not end
+   right before its end records. Bytes before and between the members are allowed. */
 segfm_status io_zip_open(const unsigned char *bytes, size_t n, io_zip *out, segfm_error *error);
 void io_zip_close(io_zip *zip);
 /* The entry of that name, or NULL. */
@@ -94,7 +96,8 @@ segfm_status io_zip_read(const io_zip *zip, const io_zip_entry *e, io_buffer *ou
 segfm_status io_zip_view(const io_zip *zip, const io_zip_entry *e, const unsigned char **data, segfm_error *error);
 
 /* Writes an archive into a buffer: start from {0}, add, finish (appends the central directory, zip64 where needed).
-   A member is deflated when that makes it smaller. Times are fixed (1980-01-01): same input, same bytes. */
+   A member is deflated when that makes it smaller. Times are fixed (1980-01-01): same input, same bytes.
+   SEGFM_BAD_USAGE: a name that is empty or too long (add), or that was added twice (finish). */
 typedef struct io_zip_writer {
     io_buffer archive, directory;
     size_t count;
@@ -141,7 +144,8 @@ typedef struct io_array {
     size_t bytes;
 } io_array;
 
-/* Parses an npy file, versions 1-3. Structured, string and complex types are refused by name. */
+/* Parses an npy file, versions 1-3. Structured, string and complex types are refused by name; so are bytes after the
+   data. */
 segfm_status io_npy_parse(const unsigned char *bytes, size_t n, io_array *out, segfm_error *error);
 /* Element i (storage order) as a number; i < count, not IO_OBJECT. 64-bit integers round to double. */
 double io_array_get(const io_array *a, size_t i);
