@@ -1,11 +1,11 @@
 /* Attention with transposed scores. 16 queries are the lanes of everything:
 
-        K rows (packed, MR keys a panel) · Qᵀ (head_dim, 16)  →  S (keys, 16)      one column per query
+        K rows (packed, `rows` keys a panel) · Qᵀ (head_dim, 16)  →  S (keys, 16)      one column per query
         softmax down each column: lane-wise, sequential over the keys
-        Vᵀ rows (packed, MR dims a panel) · S (keys, 16)      →  O (head_dim, 16)  S is already a packed right operand
+        Vᵀ rows (packed, `rows` dims a panel) · S (keys, 16)      →  O (head_dim, 16)  S is already a packed right operand
 
    A head's K and Vᵀ are packed once; a block of 16 queries then needs only its own S: no matrix of all scores exists. */
-#include "kernel.h"
+#include "pack.h"
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -16,57 +16,33 @@ typedef struct {
     size_t q, scores, products; /* reals of one thread's Qᵀ, S, O */
 } sizes;
 
-static sizes sizes_of(size_t keys, size_t head_dim) {
-    return (sizes){nn_padded_rows(keys) * head_dim, nn_padded_rows(head_dim) * keys, head_dim * NN_LANES,
-                   nn_padded_rows(keys) * NN_LANES, nn_padded_rows(head_dim) * NN_LANES};
+/* mr: rows of the kernels' tiles; NN_MAX_ROWS gives room for any. */
+static sizes sizes_of(size_t keys, size_t head_dim, size_t mr) {
+    return (sizes){nn_padded(keys, mr) * head_dim, nn_padded(head_dim, mr) * keys, head_dim * NN_LANES,
+                   nn_padded(keys, mr) * NN_LANES, nn_padded(head_dim, mr) * NN_LANES};
 }
 
 size_t nn_attention_scratch(size_t queries, size_t keys, size_t heads, size_t head_dim, int threads) {
     (void)queries;
-    sizes s = sizes_of(keys, head_dim);
+    sizes s = sizes_of(keys, head_dim, NN_MAX_ROWS);
     return heads * (s.k + s.v) + (size_t)threads * (s.q + s.scores + s.products);
 }
 
-/* Turns scores s (keys, 16) into exp(s·scale − max) and returns their sums, one per lane. */
-static void exponentials(size_t keys, real scale, real *restrict s, real sum[NN_LANES]) {
-    real max[NN_LANES];
-    for (int l = 0; l < NN_LANES; l++) max[l] = s[l] * scale, sum[l] = 0;
-    for (size_t j = 0; j < keys; j++) {
-#pragma omp simd
-        for (int l = 0; l < NN_LANES; l++) {
-            real v = s[j * NN_LANES + (size_t)l] * scale;
-            s[j * NN_LANES + (size_t)l] = v;
-            max[l] = v > max[l] ? v : max[l];
-        }
-    }
-    for (size_t begin = 0; begin < keys; begin += NN_CHUNK) {
-        size_t end = keys - begin < NN_CHUNK ? keys : begin + NN_CHUNK;
-        real chunk[NN_LANES] = {0};
-        for (size_t j = begin; j < end; j++) {
-            NN_SIMD_MATH
-            for (int l = 0; l < NN_LANES; l++) {
-                real e = nn_exp(s[j * NN_LANES + (size_t)l] - max[l]);
-                s[j * NN_LANES + (size_t)l] = e;
-                chunk[l] += e;
-            }
-        }
-        for (int l = 0; l < NN_LANES; l++) sum[l] += chunk[l];
-    }
-}
-
 /* 16 queries, or what is left of them, of one head. */
-static void query_block(const nn_attention *at, size_t head, size_t first, const real *k, const real *v, real *thread) {
-    sizes z = sizes_of(at->keys, at->head_dim);
+static void query_block(const nn_kernels *kernels, const nn_attention *at, size_t head, size_t first, const real *k,
+                        const real *v, real *thread) {
+    size_t mr = kernels->rows;
+    sizes z = sizes_of(at->keys, at->head_dim, mr);
     size_t lanes = at->queries - first < NN_LANES ? at->queries - first : NN_LANES, dims = at->head_dim;
     real *q = thread, *scores = q + z.q, *products = scores + z.scores, sum[NN_LANES];
     for (size_t l = 0; l < NN_LANES; l++) {
         const real *from = at->q + (first + (l < lanes ? l : 0)) * at->q_row + head * dims;
         for (size_t d = 0; d < dims; d++) q[d * NN_LANES + l] = from[d];
     }
-    for (size_t j = 0; j < at->keys; j += MR) nn_kernel(dims, k + j * dims, q, scores + j * NN_LANES, NN_LANES, true);
-    exponentials(at->keys, at->scale, scores, sum);
-    for (size_t d = 0; d < dims; d += MR)
-        nn_kernel(at->keys, v + d * at->keys, scores, products + d * NN_LANES, NN_LANES, true);
+    for (size_t j = 0; j < at->keys; j += mr) kernels->product(dims, k + j * dims, q, scores + j * NN_LANES, NN_LANES, true);
+    kernels->exponentials(at->keys, at->scale, scores, sum);
+    for (size_t d = 0; d < dims; d += mr)
+        kernels->product(at->keys, v + d * at->keys, scores, products + d * NN_LANES, NN_LANES, true);
     for (size_t l = 0; l < lanes; l++) {
         real *to = at->out + (first + l) * at->out_row + head * dims;
         for (size_t d = 0; d < dims; d++) to[d] = products[d * NN_LANES + l] / sum[l];
@@ -74,7 +50,8 @@ static void query_block(const nn_attention *at, size_t head, size_t first, const
 }
 
 void nn_attention_forward(const nn_run *run, const nn_attention *at) {
-    sizes z = sizes_of(at->keys, at->head_dim);
+    size_t mr = run->kernels->rows;
+    sizes z = sizes_of(at->keys, at->head_dim, mr);
     real *packed = run->scratch, *threads = packed + at->heads * (z.k + z.v);
     ptrdiff_t heads = (ptrdiff_t)at->heads, blocks = (ptrdiff_t)((at->queries + NN_LANES - 1) / NN_LANES);
 #pragma omp parallel num_threads(run->threads)
@@ -82,8 +59,8 @@ void nn_attention_forward(const nn_run *run, const nn_attention *at) {
 #pragma omp for schedule(dynamic, 1)
         for (ptrdiff_t h = 0; h < heads; h++) {
             real *k = packed + (size_t)h * (z.k + z.v);
-            nn_pack_rows(at->k + (size_t)h * at->head_dim, at->k_row, 1, at->keys, at->head_dim, k);
-            nn_pack_rows(at->v + (size_t)h * at->head_dim, 1, at->v_row, at->head_dim, at->keys, k + z.k);
+            nn_pack_rows(mr, at->k + (size_t)h * at->head_dim, at->k_row, 1, at->keys, at->head_dim, k);
+            nn_pack_rows(mr, at->v + (size_t)h * at->head_dim, 1, at->v_row, at->head_dim, at->keys, k + z.k);
         }
 #ifdef _OPENMP
         size_t index = (size_t)omp_get_thread_num();
@@ -94,7 +71,7 @@ void nn_attention_forward(const nn_run *run, const nn_attention *at) {
         for (ptrdiff_t task = 0; task < heads * blocks; task++) {
             size_t h = (size_t)(task / blocks);
             const real *k = packed + h * (z.k + z.v);
-            query_block(at, h, (size_t)(task % blocks) * NN_LANES, k, k + z.k,
+            query_block(run->kernels, at, h, (size_t)(task % blocks) * NN_LANES, k, k + z.k,
                         threads + index * (z.q + z.scores + z.products));
         }
     }

@@ -11,15 +11,10 @@ static size_t stretch_end(size_t n, ptrdiff_t s) {
 }
 
 void nn_gelu_forward(const nn_run *run, size_t n, const real *x, real *y) {
-    (void)run;
 #pragma omp parallel for num_threads(run->threads) schedule(static)
     for (ptrdiff_t s = 0; s < stretches(n); s++) {
-        size_t end = stretch_end(n, s);
-        NN_SIMD_MATH
-        for (size_t i = (size_t)s * STRETCH; i < end; i++) {
-            real v = x[i];
-            y[i] = v * REAL_C(0.5) * (REAL_C(1.0) + nn_erf(v * REAL_C(0.70710678118654752440)));
-        }
+        size_t start = (size_t)s * STRETCH;
+        run->kernels->gelu(stretch_end(n, s) - start, x + start, y + start);
     }
 }
 

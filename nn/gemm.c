@@ -3,7 +3,7 @@
    The loops, outside in: tasks (blocks of rows × groups of B's panels, shared out to the threads) → slices of k, KC long
    → the slice of the row block is packed, it then stays in the second-level cache → B's panels → the block's row panels
    → kernel. The element waits in y between slices; as KC is a multiple of NN_CHUNK, slicing changes no bit. */
-#include "kernel.h"
+#include "pack.h"
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -20,7 +20,7 @@
 #error "NN_KC must be a multiple of NN_CHUNK"
 #endif
 
-enum { KC = NN_KC, MC = (NN_MC + MR - 1) / MR * MR };
+enum { KC = NN_KC, MC = NN_MC + NN_MAX_ROWS - 1 }; /* MC: room for NN_MC rows padded to whole panels */
 
 static int thread_index(void) {
 #ifdef _OPENMP
@@ -50,33 +50,33 @@ void nn_panels_pack(const real *b, size_t n, size_t k, size_t stride_n, size_t s
 size_t nn_matmul_scratch(int threads) { return (size_t)threads * MC * KC; }
 
 /* One row panel times one panel of B into y, of which rows × lanes exist. */
-static void tile(size_t kc, const real *a, const real *b, size_t rows, size_t lanes, bool first, const real *bias,
-                 real *y, size_t y_row) {
-    if (rows == MR && lanes == NN_LANES && bias == NULL) {
-        nn_kernel(kc, a, b, y, y_row, first);
+static void tile(const nn_kernels *kernels, size_t kc, const real *a, const real *b, size_t rows, size_t lanes, bool first,
+                 const real *bias, real *y, size_t y_row) {
+    if (rows == kernels->rows && lanes == NN_LANES && bias == NULL) {
+        kernels->product(kc, a, b, y, y_row, first);
         return;
     }
-    real t[MR * NN_LANES] = {0};
+    real t[NN_MAX_ROWS * NN_LANES] = {0};
     if (!first)
         for (size_t r = 0; r < rows; r++) memcpy(t + r * NN_LANES, y + r * y_row, lanes * sizeof(real));
-    nn_kernel(kc, a, b, t, NN_LANES, first);
+    kernels->product(kc, a, b, t, NN_LANES, first);
     for (size_t r = 0; r < rows; r++)
         for (size_t l = 0; l < lanes; l++) y[r * y_row + l] = bias == NULL ? t[r * NN_LANES + l] : t[r * NN_LANES + l] + bias[l];
 }
 
 /* Rows of one task: a, y point at its first; panels [begin, end) of B. */
-static void block(size_t rows, const real *a, size_t a_row, size_t a_column, const nn_panels *b, size_t begin, size_t end,
-                  const real *bias, real *y, size_t y_row, real *packed) {
+static void block(const nn_kernels *kernels, size_t rows, const real *a, size_t a_row, size_t a_column, const nn_panels *b,
+                  size_t begin, size_t end, const real *bias, real *y, size_t y_row, real *packed) {
     for (size_t k = 0; k < b->k || k == 0; k += KC) {
         size_t kc = smaller(b->k - k, KC);
         bool last = k + kc == b->k;
-        nn_pack_rows(a + k * a_column, a_row, a_column, rows, kc, packed);
+        nn_pack_rows(kernels->rows, a + k * a_column, a_row, a_column, rows, kc, packed);
         for (size_t p = begin; p < end; p++) {
             size_t column = p * NN_LANES, lanes = smaller(b->n - column, NN_LANES);
             const real *panel = b->data + column * b->k + k * NN_LANES;
             const real *panel_bias = last && bias != NULL ? bias + column : NULL;
-            for (size_t i = 0; i < rows; i += MR)
-                tile(kc, packed + i * kc, panel, smaller(rows - i, MR), lanes, k == 0, panel_bias,
+            for (size_t i = 0; i < rows; i += kernels->rows)
+                tile(kernels, kc, packed + i * kc, panel, smaller(rows - i, kernels->rows), lanes, k == 0, panel_bias,
                      y + i * y_row + column, y_row);
         }
     }
@@ -86,18 +86,18 @@ void nn_matmul(const nn_run *run, size_t m, const real *a, size_t a_row, size_t 
                const real *bias, real *y, size_t y_row) {
     if (m == 0 || b->n == 0) return;
     size_t threads = (size_t)run->threads, panels = (b->n + NN_LANES - 1) / NN_LANES;
-    size_t blocks = (m + MC - 1) / MC, groups = 1;
+    size_t blocks = (m + NN_MC - 1) / NN_MC, groups = 1;
     if (blocks < threads) groups = smaller((threads + blocks - 1) / blocks, panels);
-    else blocks = (blocks + threads - 1) / threads * threads; /* as much for each thread; m ≥ MC·(threads−1) */
-    size_t rows = nn_padded_rows((m + blocks - 1) / blocks), per_group = (panels + groups - 1) / groups;
+    else blocks = (blocks + threads - 1) / threads * threads; /* as much for each thread */
+    size_t rows = nn_padded((m + blocks - 1) / blocks, run->kernels->rows), per_group = (panels + groups - 1) / groups;
     blocks = (m + rows - 1) / rows;
 #pragma omp parallel for num_threads(run->threads) schedule(dynamic, 1)
     for (ptrdiff_t task = 0; task < (ptrdiff_t)(blocks * groups); task++) {
         size_t row = (size_t)task / groups * rows, begin = (size_t)task % groups * per_group;
         size_t end = smaller(begin + per_group, panels);
         if (begin < end)
-            block(smaller(m - row, rows), a + row * a_row, a_row, a_column, b, begin, end, bias, y + row * y_row, y_row,
-                  run->scratch + (size_t)thread_index() * MC * KC);
+            block(run->kernels, smaller(m - row, rows), a + row * a_row, a_row, a_column, b, begin, end, bias,
+                  y + row * y_row, y_row, run->scratch + (size_t)thread_index() * MC * KC);
     }
 }
 

@@ -13,6 +13,7 @@ enum {
     NN_LANES = 16,       /* columns of a packed panel; lanes of a sum */
     NN_CHUNK = 256,      /* terms of a dot product summed from zero before they are added to the element */
     NN_SUM_BLOCK = 4096, /* terms of a long sum that the lanes take together */
+    NN_MAX_ROWS = 16,    /* of a tile of the product, on any machine */
     NN_ALIGN = 64        /* bytes; of every allocation */
 };
 
@@ -30,10 +31,23 @@ typedef struct nn_arena {
 void *nn_arena_take(nn_arena *a, size_t count, size_t size);
 real *nn_arena_reals(nn_arena *a, size_t count);
 
-/* Where an operator runs: its threads and its scratch memory. One caller at a time. */
+/* The inner loops for one instruction set (kernels.c). rows: of a tile of the product, at most NN_MAX_ROWS. */
+typedef struct nn_kernels {
+    const char *name;
+    size_t rows;
+    /* c (rows,16), rows c_row apart, (+)= a panel (kc, rows) · b panel (kc, 16), in chunks; `first` starts the element */
+    void (*product)(size_t kc, const real *a, const real *b, real *c, size_t c_row, bool first);
+    /* s (keys,16): scores → exp(s·scale − max down the column); sum (16): the columns' sums, in chunks */
+    void (*exponentials)(size_t keys, real scale, real *s, real *sum);
+    void (*gelu)(size_t n, const real *x, real *y);
+} nn_kernels;
+const nn_kernels *nn_kernels_best(void);
+
+/* Where an operator runs: its threads, its scratch memory and its inner loops. One caller at a time. */
 typedef struct nn_run {
     int threads;
     real *scratch; /* at least as many reals as the largest nn_…_scratch of the operators called */
+    const nn_kernels *kernels;
 } nn_run;
 
 /* Threads to use when the caller asks for `wanted` (0: all the machine has); 1 without OpenMP. */

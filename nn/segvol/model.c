@@ -180,7 +180,7 @@ segfm_status segvol_model_bind(segvol_model *model, const weights_file *file, nn
     if (b.status == SEGFM_OK && arena->failed)
         b.status = base_fail(error, SEGFM_NO_MEMORY, "the model does not fit into %zu bytes", arena->capacity);
     if (b.status == SEGFM_OK && arena->base != NULL) /* position_embeddings (tokens, dim) is in the file: staging holds (tokens, 3) */
-        segvol_dense_pe(model, &(nn_run){threads, NULL}, staging, model->dense_pe);
+        segvol_dense_pe(model, &(nn_run){threads, NULL, nn_kernels_best()}, staging, model->dense_pe);
     return b.status;
 }
 
@@ -215,7 +215,7 @@ segfm_status segvol_workspace_plan(segvol_workspace *ws, const segvol_model *m, 
     size_t patch = (size_t)c->patch[0] * c->patch[1] * c->patch[2], width = mlp_width(&m->iou_head);
     for (size_t i = 0; i < c->mask_tokens; i++) width = larger(width, mlp_width(&m->hyper[i]));
     *ws = (segvol_workspace){.max_sparse = max_sparse};
-    ws->run = (nn_run){threads, nn_arena_reals(arena, scratch_count(m, max_sparse, threads))};
+    ws->run = (nn_run){threads, nn_arena_reals(arena, scratch_count(m, max_sparse, threads)), nn_kernels_best()};
     ws->patches = nn_arena_reals(arena, tokens * patch);
     ws->normed = nn_arena_reals(arena, tokens * dim);
     ws->qkv = nn_arena_reals(arena, tokens * 3 * dim);
