@@ -38,7 +38,8 @@ typedef struct weights_spec {
     char name[WEIGHTS_NAME_MAX]; /* checkpoint path without the "model." or "module." prefix */
     int ndim;
     size_t shape[WEIGHTS_MAX_DIMS];
-    bool required; /* false: may be absent as a group (corrector's second head, text) */
+    bool required; /* false (the corrector's second head, fc_coord): all of these are in a file or none. Text is there
+                      exactly when text_dim > 0 */
 } weights_spec;
 
 /* The i-th tensor of the configuration, in file order; false when i is past the last. The one list of names and
@@ -72,7 +73,8 @@ typedef struct weights_file {
 /* Checks header, table, every name, shape and offset against the configuration; nothing is copied but the table. */
 segfm_status weights_open(const unsigned char *bytes, size_t n, weights_file *out, segfm_error *error);
 void weights_close(weights_file *w);
-/* Recomputes the content hash: SEGFM_BAD_INPUT when it differs. */
+/* Recomputes the hashes: SEGFM_BAD_INPUT naming the first tensor whose data differ. weights_open has done so for the
+   header only, which takes microseconds. */
 segfm_status weights_verify(const weights_file *w, segfm_error *error);
 /* The tensor of that name, or NULL (binary search). */
 const weights_tensor *weights_find(const weights_file *w, const char *name);
@@ -83,8 +85,9 @@ segfm_status weights_load(const weights_tensor *t, real *out, segfm_error *error
 typedef segfm_status weights_source(void *user, const weights_spec *spec, size_t count, float *out, segfm_error *error);
 /* Receives the file piece by piece, front to back. */
 typedef segfm_status weights_sink(void *user, const void *bytes, size_t n, segfm_error *error);
-/* has (may be NULL): whether an optional tensor is there. Values are asked for twice (hash, then data), one tensor at a
-   time, so that memory stays at one tensor. half: matrices are stored as f16 (vectors stay f32). */
+/* has (may be NULL: none is): whether an optional tensor is there. Values are asked for twice (hash, then data), one
+   tensor at a time, so that memory stays at one tensor. half: matrices are stored as f16; vectors and the Fourier
+   features' frequencies stay f32. Values that are not finite (or too large for f16) are refused by tensor and index. */
 typedef struct weights_write_options {
     bool half;
     const char *variant;    /* "seed" or "upstream" */
@@ -96,13 +99,29 @@ segfm_status weights_write(const weights_config *c, const weights_write_options 
 /* A sink that appends to an io_buffer (user = io_buffer *). */
 segfm_status weights_sink_buffer(void *user, const void *bytes, size_t n, segfm_error *error);
 
-/* ---- checkpoints (checkpoint.c) ------------------------------------------------------------------------------ */
+/* ---- checkpoints (checkpoint.c, safetensors.c) --------------------------------------------------------------- */
 
 /* What `convert` is told beside the file, because shapes alone do not tell it. Zeros mean: the defaults (32,256,256),
-   (4,16,16), 12, 8, 200. */
+   (4,16,16), 12, 8, and K as the tensors have it. */
 typedef struct weights_hints {
     uint32_t spatial[3], patch[3], heads, decoder_heads, topk;
 } weights_hints;
+
+/* One tensor of a safetensors file; name (no terminator) and data are in the file's bytes, little-endian, C order. */
+typedef struct weights_safetensor {
+    const char *name;
+    size_t name_length;
+    io_dtype dtype;
+    int ndim;
+    size_t shape[IO_MAX_DIMS];
+    const unsigned char *data;
+    size_t begin, end; /* offsets in the data section */
+} weights_safetensor;
+bool weights_is_safetensors(const unsigned char *bytes, size_t n);
+/* Every tensor of the file, in the order of their data. Free *out. The JSON must be exactly what the format allows: no
+   repeated keys, no escapes in names, offsets that follow each other from 0 to the end, sizes that match type and shape. */
+segfm_status weights_safetensors_parse(const unsigned char *bytes, size_t n, weights_safetensor **out, size_t *count,
+                                       segfm_error *error);
 
 typedef struct weights_checkpoint weights_checkpoint;
 /* Reads a PyTorch zip checkpoint in any of the three layouts of SPEC 10, or a safetensors file (recognised by content).
