@@ -120,7 +120,8 @@ def check_reading(helper, path, name, scratch):
         return None, None
     got = np.fromfile(raw, np.float32)
     found = parse_dump(done.stdout)
-    check(got.size == want.size and np.array_equal(got.view(np.uint32), want.view(np.uint32)), 'voxels, bit by bit', name)
+    same = got.size == want.size and np.array_equal(got.view(np.uint32), want.view(np.uint32))
+    check(same, 'voxels, bit by bit', name)
     shape = list(image.shape) + [1] * (7 - image.ndim)
     check(found['shape'] == shape[:3] + [np.prod(shape[3:])], f'shape {found["shape"]} {shape}', name)
     check(found['datatype'] == [int(header['datatype'])], 'datatype', name)
@@ -239,7 +240,8 @@ def check_refusals(helper, scratch):
     rgb, rgba = np.dtype([(c, 'u1') for c in 'RGB']), np.dtype([(c, 'u1') for c in 'RGBA'])
     for version in (1, 2):
         for endian in '<>':
-            for dtype, text in [(np.complex64, 'complex64'), (np.complex128, 'complex128'), (rgb, 'RGB24'), (rgba, 'RGBA32')]:
+            for dtype, text in [(np.complex64, 'complex64'), (np.complex128, 'complex128'), (rgb, 'RGB24'),
+                                (rgba, 'RGBA32')]:
                 header = HEADERS[version, False](endianness=endian)
                 header.set_data_dtype(dtype)
                 header.set_data_shape((3, 4, 5))
