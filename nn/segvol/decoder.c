@@ -36,8 +36,8 @@ static void add_into(const segvol_workspace *ws, size_t n, const real *a, const 
     nn_add(&ws->run, n, b, sum);
 }
 
-static void two_way_layer(const segvol_model *m, segvol_workspace *ws, int index, size_t n) {
-    const segvol_two_way_layer *l = &m->layers[index];
+void segvol_two_way_layer_forward(const segvol_model *m, segvol_workspace *ws, int index, size_t n) {
+    const segvol_two_way *l = &m->layers[index];
     size_t dim = m->config.dim, tokens = m->tokens;
     real *queries = ws->queries, *keys = ws->keys, *out = ws->token_out;
 
@@ -84,7 +84,7 @@ static void transform(const segvol_model *m, segvol_workspace *ws, const real *e
     memcpy(ws->query_pe, ws->queries, n * dim * sizeof(real));
     for (size_t t = 0; t < tokens; t++)
         for (size_t d = 0; d < dim; d++) ws->keys[t * dim + d] = embedding[t * dim + d] + m->no_mask[d];
-    for (int i = 0; i < (int)m->config.decoder_depth; i++) two_way_layer(m, ws, i, n);
+    for (int i = 0; i < (int)m->config.decoder_depth; i++) segvol_two_way_layer_forward(m, ws, i, n);
     add_into(ws, n * dim, ws->queries, ws->query_pe, ws->with_pe_q);
     add_into(ws, tokens * dim, ws->keys, m->dense_pe, ws->with_pe_k);
     attend(m, ws, &m->final_attention, n, ws->with_pe_q, tokens, ws->with_pe_k, ws->keys, ws->token_out);

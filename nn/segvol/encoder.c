@@ -10,8 +10,7 @@ static void norm(const segvol_workspace *ws, const segvol_norm *n, size_t rows, 
     nn_layernorm_forward(&ws->run, rows, n->width, x, n->weight, n->bias, epsilon, y);
 }
 
-/* x (tokens, dim) += out_proj(attention(norm1(x))); x += linear2(gelu(linear1(norm2(x)))) */
-static void block_forward(const segvol_model *m, segvol_workspace *ws, int index, real *x) {
+void segvol_block_forward(const segvol_model *m, segvol_workspace *ws, int index, real *x) {
     const segvol_block *b = &m->blocks[index];
     const nn_run *run = &ws->run;
     size_t tokens = m->tokens, dim = m->config.dim, heads = m->config.heads, mlp = m->config.mlp;
@@ -46,7 +45,7 @@ void segvol_encode(const segvol_model *m, segvol_workspace *ws, const real *wind
     linear(ws, &m->patch_embedding, tokens, ws->patches, embedding);
     nn_add(&ws->run, tokens * dim, m->position_embeddings, embedding);
     segvol_trace_rows(ws, "image_encoder.patch_embedding", 0, tokens, dim, embedding);
-    for (int i = 0; i < (int)m->config.depth; i++) block_forward(m, ws, i, embedding);
+    for (int i = 0; i < (int)m->config.depth; i++) segvol_block_forward(m, ws, i, embedding);
     norm(ws, &m->norm, tokens, embedding, embedding);
     segvol_trace_rows(ws, "image_encoder.norm", 0, tokens, dim, embedding);
 }

@@ -133,7 +133,7 @@ static void bind_decoder(binder *b, segvol_model *m) {
     for (size_t i = 0; i < m->config.decoder_depth; i++) {
         char path[WEIGHTS_NAME_MAX];
         base_format(path, sizeof path, "mask_decoder.transformer.layers.%zu.", i);
-        segvol_two_way_layer layer;
+        segvol_two_way layer;
         layer.self_attn = bind_attention(b, path, "self_attn");
         layer.norm1 = bind_norm(b, path, "norm1");
         layer.token_to_image = bind_attention(b, path, "cross_attn_token_to_image");

@@ -31,11 +31,11 @@ typedef struct segvol_attention {
 } segvol_attention;
 
 /* mask_decoder.transformer.layers.N */
-typedef struct segvol_two_way_layer {
+typedef struct segvol_two_way {
     segvol_attention self_attn, token_to_image, image_to_token;
     segvol_norm norm1, norm2, norm3, norm4;
     segvol_linear lin1, lin2;
-} segvol_two_way_layer;
+} segvol_two_way;
 
 enum { SEGVOL_MAX_MLP = 4, SEGVOL_MAX_MASKS = 8 };
 
@@ -65,7 +65,7 @@ typedef struct segvol_model {
     real *dense_pe;                    /* (tokens, dim), computed at binding */
 
     const real *iou_token, *mask_tokens; /* (1, dim), (mask_tokens, dim) */
-    segvol_two_way_layer *layers;        /* decoder_depth */
+    segvol_two_way *layers;              /* decoder_depth */
     segvol_attention final_attention;
     segvol_norm norm_final;
     segvol_linear up1, up2;              /* output_upscaling.0 and .3; weights packed with k = in, n = out·8 */
@@ -124,6 +124,8 @@ segfm_status segvol_workspace_plan(segvol_workspace *ws, const segvol_model *mod
 
 /* window (spatial) → embedding (tokens, dim), token-major. */
 void segvol_encode(const segvol_model *model, segvol_workspace *ws, const real *window, real *embedding);
+/* Block `index` of it, in place: x (tokens, dim) += out_proj(attention(norm1(x))); x += linear2(gelu(linear1(norm2(x)))). */
+void segvol_block_forward(const segvol_model *model, segvol_workspace *ws, int index, real *x);
 
 /* ---- prompts (prompt.c) -------------------------------------------------------------------------------------- */
 
@@ -151,6 +153,8 @@ void segvol_dense_pe(const segvol_model *model, const nn_run *run, real *coordin
 /* embedding (tokens, dim) with prompts → ws->masks (mask_tokens, low_res), ws->iou (mask_tokens). Mask 0 is the
    single-mask output. */
 void segvol_decode(const segvol_model *model, segvol_workspace *ws, const real *embedding, const segvol_prompts *prompts);
+/* Layer `index` of its transformer on ws->queries (n, dim), ws->keys (tokens, dim), with ws->query_pe (n, dim), in place. */
+void segvol_two_way_layer_forward(const segvol_model *model, segvol_workspace *ws, int index, size_t n);
 /* Mask `index` of ws upsampled to the window, trilinear → logits (spatial). */
 void segvol_upsample(const segvol_model *model, segvol_workspace *ws, size_t index, real *logits);
 

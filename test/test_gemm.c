@@ -1,0 +1,70 @@
+#include "../nn/nn.h"
+#include "random.h"
+#include "test.h"
+
+typedef struct shape {
+    size_t m, n, k;
+} shape;
+
+/* Around every edge: tiles, panels, chunks of 256, slices of 768, row blocks of 256. */
+static const shape shapes[] = {{1, 1, 1},      {1, 16, 255},   {2, 17, 256},   {3, 15, 257},  {5, 33, 511},  {7, 31, 513},   {16, 16, 768}, {17, 48, 769},
+                               {15, 5, 1025},  {31, 64, 96},   {255, 18, 40},  {256, 20, 33}, {257, 40, 17}, {300, 7, 1537}, {530, 3, 2},   {64, 200, 300}};
+
+/* nn_matmul gives the oracle's bits for every shape, thread count and stride, and touches nothing else. */
+static void test_against_naive(const nn_kernels *kernels, int threads) {
+    real *scratch = aligned_reals(nn_matmul_scratch(threads));
+    nn_run run = {threads, scratch, kernels};
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+        size_t m = shapes[i].m, n = shapes[i].n, k = shapes[i].k, y_row = n + 3;
+        real *a = random_reals(i, m * (k + 2), -1, 1), *b = random_reals(i + 100, n * k, -1, 1), *bias = random_reals(i + 200, n, -1, 1);
+        real *panels = aligned_reals(nn_panels_count(n, k)), *y = random_reals(7, m * y_row, 5, 6), *want = random_reals(7, m * y_row, 5, 6);
+        nn_panels_pack(b, n, k, k, 1, panels, threads);
+        nn_matmul(&run, m, a, k + 2, 1, &(nn_panels){n, k, panels}, i % 2 == 0 ? bias : NULL, y, y_row);
+        nn_matmul_naive(m, n, k, a, k + 2, 1, b, k, 1, i % 2 == 0 ? bias : NULL, want, y_row);
+        CHECK(memcmp(y, want, m * y_row * sizeof *y) == 0);
+
+        nn_panels_pack(b, n, k, 1, n, panels, threads); /* b as (k,n), a as (k,m) */
+        nn_matmul(&run, m, a, 1, m, &(nn_panels){n, k, panels}, NULL, y, y_row);
+        nn_matmul_naive(m, n, k, a, 1, m, b, 1, n, NULL, want, y_row);
+        CHECK(memcmp(y, want, m * y_row * sizeof *y) == 0);
+        free(a), free(b), free(bias), free(panels), free(y), free(want);
+    }
+    free(scratch);
+}
+
+/* Whole numbers: the sum is exact, so it must equal a sum in integers. */
+static void test_exact(void) {
+    size_t m = 37, n = 29, k = 600;
+    real *a = random_wholes(1, m * k, -9, 9), *b = random_wholes(2, n * k, -9, 9), *y = malloc(m * n * sizeof *y);
+    nn_matmul_naive(m, n, k, a, k, 1, b, k, 1, NULL, y, n);
+    int wrong = 0;
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < n; j++) {
+            long sum = 0;
+            for (size_t p = 0; p < k; p++) sum += (long)a[i * k + p] * (long)b[j * k + p];
+            wrong += y[i * n + j] != (real)sum;
+        }
+    CHECK(wrong == 0);
+    free(a), free(b), free(y);
+}
+
+/* The oracle itself: chunks of 256 summed from zero, then added. 1 + 512·2^-25 would be lost without chunks in float. */
+static void test_chunks(void) {
+    real a[513], one[513], y;
+    a[0] = 1;
+    for (int i = 1; i < 513; i++) a[i] = REAL_C(0x1p-25);
+    for (int i = 0; i < 513; i++) one[i] = 1;
+    nn_matmul_naive(1, 1, 513, a, 513, 1, one, 513, 1, NULL, &y, 1);
+#ifdef SEGFM_REAL_DOUBLE
+    CHECK(y == 1 + 512 * 0x1p-25);
+#else
+    CHECK(y == 1 + 256 * 0x1p-25f); /* the first chunk's small terms vanish, the second chunk's stay, the last one's vanishes */
+#endif
+}
+
+int main(void) {
+    for (int threads = 1; threads <= 3; threads++) test_against_naive(nn_kernels_best(), threads);
+    test_exact();
+    test_chunks();
+    return test_summary();
+}

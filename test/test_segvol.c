@@ -1,0 +1,204 @@
+/* The networks against PyTorch's float64 tensors (test/fixtures): every traced tensor end to end; every encoder block and
+   decoder layer teacher-forced, that is fed with PyTorch's own tensors. */
+#include "../nn/segvol/segvol.h"
+#include "fixture.h"
+#include "random.h"
+#include "tolerances.h"
+
+typedef struct network {
+    segvol_model net;
+    segvol_workspace ws;
+    io_buffer bytes;
+    void *memory;
+    real *staging, *window, *embedding, *logits;
+} network;
+
+static weights_config config_of(const fixture *f) {
+    fixture_array a = fixture_read(f, "config");
+    uint32_t v[24];
+    for (size_t i = 0; i < 24; i++) v[i] = (uint32_t)a.values[i];
+    fixture_array_free(&a);
+    return (weights_config){.spatial = {v[0], v[1], v[2]}, .patch = {v[3], v[4], v[5]}, .dim = v[6], .depth = v[7], .heads = v[8], .mlp = v[9],
+                            .decoder_depth = v[10], .decoder_heads = v[11], .decoder_mlp = v[12], .decoder_cross_dim = v[13], .mask_tokens = v[14],
+                            .iou_hidden = v[15], .iou_layers = v[16], .hyper_layers = v[17], .up1 = v[18], .up2 = v[19], .gru_blocks = v[20],
+                            .gru_hidden = v[21], .topk = v[22], .text_dim = v[23]};
+}
+
+static segfm_status lay_out(network *n, const weights_file *file, nn_arena *arena, int threads, segfm_error *error) {
+    segfm_status status = segvol_model_bind(&n->net, file, arena, n->staging, threads, error);
+    n->window = nn_arena_reals(arena, n->net.window_voxels);
+    n->embedding = nn_arena_reals(arena, n->net.tokens * n->net.config.dim);
+    n->logits = nn_arena_reals(arena, n->net.window_voxels);
+    return status == SEGFM_OK ? segvol_workspace_plan(&n->ws, &n->net, 8, threads, arena, error) : status;
+}
+
+static network network_open(const fixture *f, int threads) {
+    network n = {0};
+    weights_config config = config_of(f);
+    weights_write_options options = {.variant = "upstream", .provenance = "test"};
+    weights_file file;
+    segfm_error error = {0};
+    CHECK(weights_write(&config, &options, weights_formula_source, NULL, weights_sink_buffer, &n.bytes, &error) == SEGFM_OK);
+    CHECK(weights_open(n.bytes.data, n.bytes.size, &file, &error) == SEGFM_OK);
+    nn_arena arena = {0};
+    CHECK(lay_out(&n, &file, &arena, threads, &error) == SEGFM_OK);
+    size_t need = arena.used;
+    n.memory = aligned_reals(need / sizeof(real) + 1);
+    n.staging = malloc(segvol_staging_count(&file) * sizeof(real));
+    arena = (nn_arena){.base = n.memory, .capacity = need - 1};
+    CHECK(lay_out(&n, &file, &arena, threads, &error) == SEGFM_NO_MEMORY); /* one byte short is noticed */
+    arena = (nn_arena){.base = n.memory, .capacity = need};
+    CHECK(lay_out(&n, &file, &arena, threads, &error) == SEGFM_OK && arena.used == need);
+    for (size_t i = 0; i < n.net.window_voxels; i++) n.window[i] = (real)(float)weights_uniform("input.image", i);
+    weights_close(&file);
+    return n;
+}
+
+static void network_close(network *n) {
+    io_buffer_free(&n->bytes);
+    free(n->memory);
+    free(n->staging);
+}
+
+/* Compares with the reference tensor of that name, which is stored in float64 or rounded to float32. */
+static void check_tensor(const fixture *f, const char *name, int ndim, const size_t *shape, const real *data) {
+    fixture_array want = fixture_read(f, name);
+    bool same = want.array.ndim == ndim;
+    for (int i = 0; same && i < ndim; i++) same = want.array.shape[i] == shape[i];
+    if (!CHECK(same)) {
+        printf("    shape of %s\n", name);
+        return;
+    }
+    tolerance t = want.array.dtype == IO_F64 ? tolerance_exact : tolerance_rounded;
+    distance d = distance_of(data, want.values, want.array.count);
+    if (getenv("TEST_VERBOSE") != NULL) printf("%-70s max abs %.2e relative L2 %.2e\n", name, d.max_abs, d.relative_l2);
+    if (!CHECK(d.finite && !d.reference_is_zero && d.max_abs <= t.max_abs && d.relative_l2 <= t.relative_l2))
+        printf("    %s: max abs %.3e (at most %.1e), relative L2 %.3e (at most %.1e)\n", name, d.max_abs, t.max_abs, d.relative_l2, t.relative_l2);
+    fixture_array_free(&want);
+}
+
+typedef struct tracing {
+    const fixture *encoder, *decoder;
+    size_t seen;
+} tracing;
+
+static void on_tensor(void *user, const char *name, int ndim, const size_t *shape, const real *data) {
+    tracing *t = user;
+    const fixture *f = fixture_has(t->encoder, name) ? t->encoder : fixture_has(t->decoder, name) ? t->decoder : NULL;
+    if (f == NULL) return; /* the upscaled volumes are stored for one prompt only */
+    check_tensor(f, name, ndim, shape, data);
+    t->seen++;
+}
+
+/* box (6) and points (n,4) of a fixture file; returns what refers to them. */
+static segvol_prompts prompts_of(const fixture *f, real box[6], segvol_point *points) {
+    segvol_prompts prompts = {points, 0, NULL};
+    if (fixture_has(f, "box")) {
+        fixture_array a = fixture_read(f, "box");
+        for (int i = 0; i < 6; i++) box[i] = (real)a.values[i];
+        prompts.box = box;
+        fixture_array_free(&a);
+    }
+    if (fixture_has(f, "points")) {
+        fixture_array a = fixture_read(f, "points");
+        for (size_t i = 0; i < a.array.shape[0]; i++) {
+            const double *v = a.values + 4 * i;
+            points[prompts.point_count++] = (segvol_point){(real)v[0], (real)v[1], (real)v[2], (int)v[3]};
+        }
+        fixture_array_free(&a);
+    }
+    return prompts;
+}
+
+static void test_end_to_end(network *n, const fixture *encoder, const char *path, size_t tensors) {
+    fixture decoder = fixture_open(path);
+    real box[6];
+    segvol_point points[8];
+    segvol_prompts prompts = prompts_of(&decoder, box, points);
+    tracing t = {encoder, &decoder, 0};
+    n->ws.trace = on_tensor;
+    n->ws.trace_user = &t;
+    segvol_encode(&n->net, &n->ws, n->window, n->embedding);
+    segvol_decode(&n->net, &n->ws, n->embedding, &prompts);
+    segvol_upsample(&n->net, &n->ws, 0, n->logits);
+    n->ws.trace = NULL;
+    CHECK(t.seen == tensors);
+    if (t.seen != tensors) printf("    %s: %zu tensors compared, expected %zu\n", path, t.seen, tensors);
+    fixture_close(&decoder);
+}
+
+static void load(const fixture *f, const char *name, real *to) {
+    fixture_array a = fixture_read(f, name);
+    for (size_t i = 0; i < a.array.count; i++) to[i] = (real)a.values[i];
+    fixture_array_free(&a);
+}
+
+static void test_blocks_teacher_forced(network *n, const fixture *f) {
+    size_t shape[3] = {1, n->net.tokens, n->net.config.dim};
+    load(f, "image_encoder.patch_embedding", n->embedding);
+    segvol_block_forward(&n->net, &n->ws, 0, n->embedding);
+    check_tensor(f, "image_encoder.blocks.0", 3, shape, n->embedding);
+    load(f, "image_encoder.blocks.0", n->embedding);
+    segvol_block_forward(&n->net, &n->ws, 1, n->embedding);
+    check_tensor(f, "image_encoder.blocks.1", 3, shape, n->embedding);
+}
+
+static void test_layers_teacher_forced(network *n, const char *path) {
+    fixture f = fixture_open(path);
+    real box[6];
+    segvol_point points[8];
+    segvol_prompts prompts = prompts_of(&f, box, points);
+    size_t dim = n->net.config.dim, masks = n->net.config.mask_tokens, rows = 1 + masks + segvol_encode_prompts(&n->net, &n->ws, &prompts);
+    CHECK(rows == 1 + masks + segvol_sparse_count(&prompts));
+    memcpy(n->ws.query_pe, n->net.iou_token, dim * sizeof(real));
+    memcpy(n->ws.query_pe + dim, n->net.mask_tokens, masks * dim * sizeof(real));
+    load(&f, "sparse", n->ws.query_pe + (1 + masks) * dim);
+    load(&f, "mask_decoder.transformer.layers.0.queries", n->ws.queries);
+    load(&f, "mask_decoder.transformer.layers.0.keys", n->ws.keys);
+    segvol_two_way_layer_forward(&n->net, &n->ws, 1, rows);
+    check_tensor(&f, "mask_decoder.transformer.layers.1.queries", 3, (size_t[]){1, rows, dim}, n->ws.queries);
+    check_tensor(&f, "mask_decoder.transformer.layers.1.keys", 3, (size_t[]){1, n->net.tokens, dim}, n->ws.keys);
+    fixture_close(&f);
+}
+
+static void test_dense_pe(const network *n, const fixture *f) {
+    real *volume = malloc(n->net.tokens * n->net.config.dim * sizeof *volume);
+    for (size_t t = 0; t < n->net.tokens; t++)
+        for (size_t d = 0; d < n->net.config.dim; d++) volume[d * n->net.tokens + t] = n->net.dense_pe[t * n->net.config.dim + d];
+    check_tensor(f, "dense_pe", 5, (size_t[]){1, n->net.config.dim, n->net.grid[0], n->net.grid[1], n->net.grid[2]}, volume);
+    free(volume);
+}
+
+/* The same bits for any number of threads. */
+static void test_threads(const fixture *f) {
+    real box[6] = {1, 2, 3, 7, 9, 20}, *first = NULL;
+    segvol_prompts prompts = {NULL, 0, box};
+    for (int threads = 1; threads <= 3; threads++) {
+        network n = network_open(f, threads);
+        segvol_encode(&n.net, &n.ws, n.window, n.embedding);
+        segvol_decode(&n.net, &n.ws, n.embedding, &prompts);
+        segvol_upsample(&n.net, &n.ws, 0, n.logits);
+        size_t bytes = n.net.window_voxels * sizeof(real);
+        if (first == NULL) first = memcpy(malloc(bytes), n.logits, bytes);
+        else CHECK(memcmp(first, n.logits, bytes) == 0);
+        network_close(&n);
+    }
+    free(first);
+}
+
+int main(void) {
+    fixture encoder = fixture_open("test/fixtures/encoder.npz");
+    network n = network_open(&encoder, 2);
+    test_end_to_end(&n, &encoder, "test/fixtures/box.npz", 48);
+    test_end_to_end(&n, &encoder, "test/fixtures/points.npz", 41);
+    test_end_to_end(&n, &encoder, "test/fixtures/boxpoints.npz", 41);
+    test_blocks_teacher_forced(&n, &encoder);
+    test_layers_teacher_forced(&n, "test/fixtures/box.npz");
+    test_layers_teacher_forced(&n, "test/fixtures/points.npz");
+    test_layers_teacher_forced(&n, "test/fixtures/boxpoints.npz");
+    test_dense_pe(&n, &encoder);
+    test_threads(&encoder);
+    network_close(&n);
+    fixture_close(&encoder);
+    return test_summary();
+}
