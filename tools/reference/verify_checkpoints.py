@@ -52,7 +52,8 @@ def read_weights(path):
             continue
         name, dtype, shape, offset, size = fields
         shape = [int(s) for s in shape.split(",")]
-        values = np.frombuffer(data, dtype="<f4" if dtype == "float32" else "<f2", offset=int(offset), count=int(np.prod(shape)))
+        code = "<f4" if dtype == "float32" else "<f2"
+        values = np.frombuffer(data, dtype=code, offset=int(offset), count=int(np.prod(shape)))
         assert values.nbytes == int(size)
         tensors[name] = values.reshape(shape)
         types[name] = dtype
@@ -80,9 +81,11 @@ def offset_and_scale(name, shape):
         return 0, np.sqrt(3)
     if parts[-1] in ("bias", "bias_ih_l0", "bias_hh_l0"):
         return 0, 0.02
-    if parts[-2] in ("norm", "norm1", "norm2", "norm3", "norm4", "norm_final_attn") or name.endswith("output_upscaling.1.weight"):
+    norms = ("norm", "norm1", "norm2", "norm3", "norm4", "norm_final_attn")
+    if parts[-2] in norms or name.endswith("output_upscaling.1.weight"):
         return 1, 0.1
-    if parts[-1] == "position_embeddings" or parts[-2] in ("iou_token", "mask_tokens", "not_a_point_embed", "no_mask_embed") or "point_embeddings" in parts:
+    embeddings = ("iou_token", "mask_tokens", "not_a_point_embed", "no_mask_embed")
+    if parts[-1] == "position_embeddings" or parts[-2] in embeddings or "point_embeddings" in parts:
         return 0, 0.5
     if name.endswith(("output_upscaling.0.weight", "output_upscaling.3.weight")):
         return 0, np.sqrt(3 / shape[0])
@@ -115,6 +118,10 @@ def state_dict(tensors, prefix, dtype=torch.float32, transposed=False, unused=Tr
     return out
 
 
+def rounded(tensors, dtype):
+    return {n: torch.from_numpy(np.array(v)).to(dtype).float().numpy() for n, v in tensors.items()}
+
+
 def training_objects():
     """What a training script saves beside the model."""
     layer = torch.nn.Linear(3, 2)
@@ -135,19 +142,24 @@ def save_layouts(tensors, folder):
         torch.save(value, path, **options)
         cases.append((name, path, expected))
 
-    for label, dtype in (("float32", torch.float32), ("float16", torch.float16), ("bfloat16", torch.bfloat16), ("float64", torch.float64)):
-        expected = {n: torch.from_numpy(np.array(v)).to(dtype).float().numpy() for n, v in tensors.items()}
+    for label in ("float32", "float16", "bfloat16", "float64"):
+        dtype = getattr(torch, label)
+        expected = rounded(tensors, dtype)
         save(f"a_{label}", state_dict(tensors, "model.", dtype), expected)
         save(f"b_{label}", {"model": state_dict(tensors, "module.", dtype), "optimizer": optimizer, "epoch": 7,
                             "lr_scheduler": schedule, "args": argparse.Namespace(lr=1e-5, name="run")}, expected)
-        save(f"c_{label}", {"model_state_dict": state_dict(tensors, "model.", dtype), "optimizer_state_dict": optimizer,
-                            "epoch": np.int64(7), "loss": np.float64(0.25), "losses": [0.5, None, 1e-3]}, expected)
+        save(f"c_{label}", {"model_state_dict": state_dict(tensors, "model.", dtype),
+                            "optimizer_state_dict": optimizer, "epoch": np.int64(7), "loss": np.float64(0.25),
+                            "losses": [0.5, None, 1e-3]}, expected)
         save(f"transposed_{label}", state_dict(tensors, "model.", dtype, transposed=True), expected)
-        save(f"widened_{label}", {k: v.float() if v.is_floating_point() else v for k, v in state_dict(tensors, "model.", dtype).items()}, expected)
+        widened = {k: v.float() if v.is_floating_point() else v
+                   for k, v in state_dict(tensors, "model.", dtype).items()}
+        save(f"widened_{label}", widened, expected)
     plain = {n: np.array(v) for n, v in tensors.items()}
     save("prefixes", state_dict(tensors, "module.model."), plain)
     save("no_prefix", dict(state_dict(tensors, "", unused=False)), plain)
-    save("parameters", {k: torch.nn.Parameter(v, requires_grad=v.is_floating_point()) for k, v in state_dict(tensors, "model.", unused=False).items()}, plain)
+    parameters = state_dict(tensors, "model.", unused=False)
+    save("parameters", {k: torch.nn.Parameter(v) for k, v in parameters.items()}, plain)
     save("protocol_4", state_dict(tensors, "model."), plain, pickle_protocol=4)
     save("protocol_5", state_dict(tensors, "model."), plain, pickle_protocol=5)
     flat = torch.cat([torch.zeros(5)] + [torch.from_numpy(np.array(v)).flatten() for v in tensors.values()])
@@ -194,16 +206,16 @@ def save_repacked(source, tensors, folder):
 
 
 def safetensors(tensors, dtype, change=None):
-    code, convert = {
-        "F32": ("F32", lambda v: v.astype("<f4").tobytes()),
-        "F16": ("F16", lambda v: v.astype("<f2").tobytes()),
-        "F64": ("F64", lambda v: v.astype("<f8").tobytes()),
-        "BF16": ("BF16", lambda v: torch.from_numpy(np.array(v)).bfloat16().view(torch.int16).numpy().astype("<i2").tobytes()),
-    }[dtype]
+    def encode(v):
+        if dtype == "BF16":
+            return torch.from_numpy(v).bfloat16().view(torch.int16).numpy().astype("<i2").tobytes()
+        return v.astype({"F16": "<f2", "F32": "<f4", "F64": "<f8"}[dtype]).tobytes()
+
     header, body = {"__metadata__": {"format": "pt", "note": "a \"quoted\" \u00e9"}}, b""
     for name, v in sorted(tensors.items()):
-        data = convert(np.array(v))
-        header["model." + name] = {"dtype": code, "shape": list(v.shape), "data_offsets": [len(body), len(body) + len(data)]}
+        data = encode(np.array(v))
+        header["model." + name] = {"dtype": dtype, "shape": list(v.shape),
+                                   "data_offsets": [len(body), len(body) + len(data)]}
         body += data
     if change is not None:
         change(header)
@@ -212,13 +224,10 @@ def safetensors(tensors, dtype, change=None):
     return struct.pack("<Q", len(text)) + text + body
 
 
-def rounded(tensors, dtype):
-    return {n: torch.from_numpy(np.array(v)).to(dtype).float().numpy() for n, v in tensors.items()}
-
-
 def save_safetensors(tensors, folder):
     cases = []
-    for code, dtype in (("F32", torch.float32), ("F16", torch.float16), ("BF16", torch.bfloat16), ("F64", torch.float64)):
+    types = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64}
+    for code, dtype in types.items():
         path = os.path.join(folder, f"{code}.safetensors")
         with open(path, "wb") as f:
             f.write(safetensors(tensors, code))
@@ -270,7 +279,8 @@ def check_refused(name, path, message, folder, sizes=SIZES, status=3):
     out = os.path.join(folder, "refused.segfm")
     result = run("convert", path, "-o", out, *sizes)
     lines = result.stderr.splitlines()
-    check(f"refused {name}", result.returncode == status and len(lines) == 1 and message in lines[0], f"{result.returncode} {result.stderr}")
+    told = len(lines) == 1 and message in lines[0]
+    check(f"refused {name}", result.returncode == status and told, f"{result.returncode} {result.stderr}")
     check(f"nothing left of {name}", not os.path.exists(out))
 
 
@@ -295,20 +305,31 @@ def check_refusals(tensors, source, folder):
     def refuse(name, path, message, **options):
         check_refused(name, path, message, folder, **options)
 
+    def with_norm(name, values):
+        return changed(name, lambda s: s.update({norm: values}))
+
+    def with_element(name, value):
+        return changed(name, lambda s: s[norm].__setitem__(3, float(value)))
+
+    large = torch.full((96,), 1e39, dtype=torch.float64)
+    unknown = {"model.extra.weight": torch.ones(2)}
+    twice = {"module." + norm: torch.ones(96)}
     refuse("missing", changed("missing", lambda s: s.pop(norm)), "tensor 'image_encoder.norm.weight' is missing")
-    refuse("unknown", changed("unknown", lambda s: s.update({"model.extra.weight": torch.ones(2)})), "tensor 'extra.weight' is not one of")
-    refuse("misshapen", changed("misshapen", lambda s: s.update({norm: torch.ones(95)})), "tensor 'image_encoder.norm.weight' is (95), need (96)")
-    refuse("integers", changed("integers", lambda s: s.update({norm: torch.ones(96, dtype=torch.int32)})), "is of type int32")
-    refuse("expanded", changed("expanded", lambda s: s.update({norm: torch.ones(1).expand(96)})), "claims more elements")
-    refuse("twice", changed("twice", lambda s: s.update({"module." + norm: torch.ones(96)})), "twice")
-    refuse("NaN", changed("nan", lambda s: s[norm].__setitem__(3, float("nan"))), "'image_encoder.norm.weight': element 3 is not a finite float")
-    refuse("infinity", changed("inf", lambda s: s[norm].__setitem__(3, float("inf"))), "element 3 is not a finite float")
-    refuse("too large", changed("large", lambda s: s.update({norm: torch.full((96,), 1e39, dtype=torch.float64)})), "element 0 is not a finite float")
+    refuse("unknown", changed("unknown", lambda s: s.update(unknown)), "tensor 'extra.weight' is not one of")
+    refuse("twice", changed("twice", lambda s: s.update(twice)), "has tensor 'image_encoder.norm.weight' twice")
+    refuse("misshapen", with_norm("misshapen", torch.ones(95)), "tensor 'image_encoder.norm.weight' is (95), need (96)")
+    refuse("integers", with_norm("integers", torch.ones(96, dtype=torch.int32)), "is of type int32")
+    refuse("expanded", with_norm("expanded", torch.ones(1).expand(96)), "claims more elements")
+    refuse("too large", with_norm("large", large), "element 0 is not a finite float")
+    refuse("NaN", with_element("nan", "nan"), "'image_encoder.norm.weight': element 3 is not a finite float")
+    refuse("infinity", with_element("inf", "inf"), "element 3 is not a finite float")
     refuse("not a dictionary", saved("list", [torch.ones(2)]), "is not a dictionary")
     refuse("no tensor", saved("number", {"epoch": 3}), "'epoch' is not a tensor")
-    refuse("command", saved("command", {"model": state_dict(tensors, "model."), "x": Command()}), "system' is not on the list")
+    command = {"model": state_dict(tensors, "model."), "x": Command()}
+    refuse("command", saved("command", command), "system' is not on the list")
     check("command not run", not os.path.exists("/tmp/segfm_must_not_exist"))
-    refuse("legacy", saved("legacy", state_dict(tensors, "model."), _use_new_zipfile_serialization=False), "format before 1.6")
+    legacy = saved("legacy", state_dict(tensors, "model."), _use_new_zipfile_serialization=False)
+    refuse("legacy", legacy, "format before 1.6")
     refuse("patch", source, "patch 4x16x8 has 512 voxels", sizes=["--patch", "4,16,8", *SIZES])
     refuse("spatial", source, "--spatial 16,64,64 would fit", sizes=["--spatial", "32,256,256"])
     refuse("heads", source, "need a multiple of heads, 7", sizes=["--spatial", "16,64,64", "--heads", "7"])
@@ -335,8 +356,8 @@ def check_refusals(tensors, source, folder):
         refuse("safetensors " + name, path, message)
 
     safe("offset", "a number overflows", lambda h: h[first]["data_offsets"].__setitem__(1, 2**70))
-    safe("end", "data_offsets", lambda h: h[first]["data_offsets"].__setitem__(1, h[first]["data_offsets"][1] - 4))
-    safe("shape", "data_offsets that do not match", lambda h: h[first]["shape"].__setitem__(0, h[first]["shape"][0] + 1))
+    safe("end", "do not match", lambda h: h[first]["data_offsets"].__setitem__(1, h[first]["data_offsets"][1] - 4))
+    safe("shape", "do not match", lambda h: h[first]["shape"].__setitem__(0, h[first]["shape"][0] + 1))
     safe("type", "has a type that is not supported", lambda h: h[first].__setitem__("dtype", "F8_E4M3"))
     safe("member", "has a member other", lambda h: h[first].__setitem__("more", 1))
 
@@ -349,7 +370,7 @@ def main():
             sys.exit(result.stderr)
         tensors, _ = read_weights(tiny)
         for name, values in tensors.items():
-            check(f"formula {name}", np.array_equal(formula(name, values.shape).view(np.uint32), values.view(np.uint32)))
+            check(f"formula {name}", formula(name, values.shape).tobytes() == values.tobytes())
         cases = save_layouts(tensors, folder)
         source = cases[0][1]
         cases += save_repacked(source, {n: np.array(v) for n, v in tensors.items()}, folder)
