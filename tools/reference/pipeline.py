@@ -12,7 +12,8 @@ which no golden file decides.
 Normalisation
  N1  Everything is float32: the volume is cast first; numpy's float32 pairwise mean and standard deviation are used. Only
      np.percentile answers in float64, and np.clip rounds both bounds to float32 before it compares. With this the golden
-     image is reproduced bit for bit; with float64 statistics it differs by 1e-7.
+     image is reproduced bit for bit; with float64 statistics it differs by 1e-7. (dtype=float64 below gives that image, for
+     comparisons with the double build; the clip bounds are float32 there, too.)
  N2  "Foreground" is v > mean of ALL voxels (strict). The rank of percentile q over n voxels is q/100·(n−1), linear in between.
      The standard deviation divides by n.
  N3  The clip's lower bound becomes exactly 0 after min-max (v − min with v == min), and the crop keeps v > 0 (strict): every
@@ -82,26 +83,26 @@ NO_BOX = np.full(6, -1, dtype=np.int64)
 
 # ---- from a scan to the network's image ------------------------------------------------------------------------------
 
-def foreground_statistics(volume):
+def foreground_statistics(volume, dtype=np.float32):
     """(threshold, lower, upper, mean, std, count) of the voxels above the mean (N1, N2)."""
-    voxels = volume.astype(np.float32).ravel()
+    voxels = volume.astype(dtype).ravel()
     threshold = voxels.mean()
     foreground = voxels[voxels > threshold]
     if foreground.size == 0:
-        return threshold, threshold, threshold, threshold, np.float32(0), 0
+        return threshold, threshold, threshold, threshold, dtype(0), 0
     lower, upper = np.percentile(foreground, 0.05), np.percentile(foreground, 99.95)
     return threshold, lower, upper, foreground.mean(), foreground.std(), foreground.size
 
 
-def foreground_normalise(volume):
-    _, lower, upper, mean, std, _ = foreground_statistics(volume)
-    clipped = np.clip(volume.astype(np.float32), np.float32(lower), np.float32(upper))
-    return (clipped - mean) / max(std, np.float32(1e-8))
+def foreground_normalise(volume, dtype=np.float32):
+    _, lower, upper, mean, std, _ = foreground_statistics(volume, dtype)
+    clipped = np.clip(volume.astype(dtype), np.float32(lower), np.float32(upper))
+    return (clipped - mean) / max(std, dtype(1e-8))
 
 
 def min_max(image):
     image = image - image.min()
-    return image / max(image.max(), np.float32(1e-8))
+    return image / max(image.max(), image.dtype.type(1e-8))
 
 
 def foreground_bounds(image):
@@ -185,9 +186,9 @@ def pad_amounts(shape, window):
 
 # ---- zoom out --------------------------------------------------------------------------------------------------------
 
-def prepare(volume, boxes, window):
+def prepare(volume, boxes, window, dtype=np.float32):
     """Everything upstream computes before the network runs. boxes: list of boxes in the volume's coordinates."""
-    normalised = foreground_normalise(volume)
+    normalised = foreground_normalise(volume, dtype)
     full_image = min_max(normalised)
     start, end = foreground_bounds(full_image)
     crop = tuple(slice(a, b) for a, b in zip(start, end))
@@ -278,9 +279,9 @@ def segment_object(image, zoomed_image, cube, zoomed_box, window, predict, zoome
     return {'logits': logits, 'global_logits': global_logits, 'region': region}
 
 
-def segment_volume(volume, boxes, window, predict):
+def segment_volume(volume, boxes, window, predict, dtype=np.float32):
     """Label map (uint8) of a volume, one class per box (L1, L2), and what segment_object returned for each."""
-    prepared = prepare(volume, boxes, window)
+    prepared = prepare(volume, boxes, window, dtype)
     crop = tuple(slice(a, b) for a, b in zip(prepared['start'], prepared['end']))
     labels = np.zeros(volume.shape, dtype=np.uint8)
     objects = []

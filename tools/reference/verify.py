@@ -32,7 +32,9 @@ DOUBLE_RELATIVE_L2 = 1e-12
 DOUBLE_UNEQUAL_SHARE = 1e-6   # of all elements, after rounding
 FULL_MASK_RELATIVE_L2 = 3e-6
 OUTSIDE = -100                # what `--logits` holds outside of the cropped foreground
-# One number is no measure of an error: it is judged by the largest error in the tensor that it is a part of.
+# A few numbers are no measure of an error: what the heads say about a token is judged by the larger of PyTorch's error there
+# and in the token. One number has no relative error worth the name: its bound is the max-abs of all four.
+JUDGED_WITH = {'iou_pred_all4': 'transformer.hs'}
 PART_OF = {'iou_pred': 'iou_pred_all4'}
 
 tally = Tally()
@@ -82,8 +84,10 @@ def check_double(name, got, want):
 
 def bounds_of(name, errors):
     """errors: PyTorch's (max abs, relative L2) by tensor name."""
-    whole = PART_OF.get(name)
-    return (errors[whole][0], np.inf) if whole in errors else errors[name]
+    if PART_OF.get(name) in errors:
+        return errors[PART_OF[name]][0], np.inf
+    other = errors.get(JUDGED_WITH.get(name), (0, 0))
+    return max(errors[name][0], other[0]), max(errors[name][1], other[1])
 
 
 # ---- running the program ----------------------------------------------------------------------------------------------------
@@ -125,7 +129,7 @@ def save_checkpoint(model, path):
 
 def convert(program, config, checkpoint, path):
     sizes = ['--spatial', comma(config.spatial), '--patch', comma(config.patch), '--heads', config.heads,
-             '--decoder-heads', config.decoder_heads, '--topk', config.topk]
+             '--decoder-heads', config.decoder_heads, *(['--topk', config.topk] if config.gru_blocks else [])]
     return program.run('convert', checkpoint, '-o', path, *(sizes if os.path.exists(checkpoint) else []))
 
 
@@ -253,10 +257,12 @@ def verify_network(config_name, programs, golden, scratch):
 # ---- the pipeline ----------------------------------------------------------------------------------------------------------------
 
 class Scan:
-    """A volume with boxes, and what the reference makes of it: logits (cropped) per box in float64 and their float32 errors."""
-    def __init__(self, name, volume, boxes, labels, logits, errors, start):
+    """A volume with boxes, and what the reference makes of it: label map, and per box logits (cropped) in float64 and PyTorch's
+    float32 errors. exact: the image was normalised in float64 too, so that the double build must agree to the last bit or so; upstream's own
+    image is float32, and what the files hold is as far from the double build as that rounds."""
+    def __init__(self, name, volume, boxes, labels, logits, errors, start, exact):
         self.name, self.volume, self.boxes, self.labels = name, volume, boxes, labels
-        self.logits, self.errors, self.start = logits, errors, start
+        self.logits, self.errors, self.start, self.exact = logits, errors, start, exact
 
 
 def box_dictionary(box):
@@ -273,14 +279,18 @@ def live_scans(config):
     """The fixtures' scans, computed now in both precisions."""
     scans = []
     for name, (volume, boxes) in (('many', make_fixtures.many_scan()), ('one', make_fixtures.one_scan()), ('small', make_fixtures.small_scan())):
-        found = {}
+        found = []
         for dtype in (torch.float32, torch.float64):
             predict = pipeline.window_predictor(make_fixtures.bright_model(config, dtype))
-            found[dtype] = pipeline.segment_volume(volume, boxes, config.spatial, predict)
-        labels, exact = found[torch.float64]
-        errors = [differences(a['logits'], b['logits']) for a, b in zip(found[torch.float32][1], exact)]
+            precision = np.float32 if dtype == torch.float32 else np.float64
+            found.append(pipeline.segment_volume(volume, boxes, config.spatial, predict, precision))
+        (_, rounded), (labels, exact) = found
+        errors = [differences(a['logits'], b['logits']) for a, b in zip(rounded, exact)]
         start = pipeline.prepare(volume, boxes, config.spatial)['start']
-        scans.append(Scan(name, volume, boxes, labels, [o['logits'] for o in exact], errors, start))
+        scans.append(Scan(name, volume, boxes, labels, [o['logits'] for o in exact], errors, start, exact=True))
+    worst = np.max([error for scan in scans for error in scan.errors], axis=0)  # one network, so one measure of its error
+    for scan in scans:
+        scan.errors = [worst] * len(scan.boxes)
     return scans
 
 
@@ -296,7 +306,7 @@ def golden_scans(golden):
         logits = [found[f'logits{i}_f64rounded'][0, 0] for i in range(len(boxes))]
         bounds = [errors[name, f'final logits class{i}'] for i in range(len(boxes))]
         start = pipeline.prepare(source['vol'], boxes, segvol.TINY.spatial)['start']
-        scans.append(Scan('golden ' + name, source['vol'], boxes, found['seg_f64'], logits, bounds, start))
+        scans.append(Scan('golden ' + name, source['vol'], boxes, found['seg_f64'], logits, bounds, start, exact=False))
     return scans
 
 
@@ -307,10 +317,10 @@ def check_logits(program, name, whole, scan, i):
     outside = whole.copy()
     outside[inside] = OUTSIDE
     tally.check((outside == OUTSIDE).all(), f'{name}: logits outside of the foreground')
-    if program.kind == 'float':
-        check_float(f'{name}: logits', whole[inside], want, *scan.errors[i])
-    else:
+    if program.kind == 'double' and scan.exact:
         check_double(f'{name}: logits, rounded', whole[inside].astype(np.float64), want.astype(np.float32))
+    else:
+        check_float(f'{name}: logits', whole[inside], want, *scan.errors[i])
 
 
 def verify_scans(program, weights, scans, scratch):
@@ -341,8 +351,9 @@ def verify_scans(program, weights, scans, scratch):
 
 def verify_pipeline(programs, golden, scratch):
     checkpoint = os.path.join(scratch, 'bright.pth')
-    save_checkpoint(make_fixtures.bright_model(segvol.FIXTURE), checkpoint)
-    sources = [('bright', segvol.FIXTURE, checkpoint, live_scans(segvol.FIXTURE))]
+    model = make_fixtures.bright_model(segvol.FIXTURE)
+    save_checkpoint(model, checkpoint)
+    sources = [('bright', model.config, checkpoint, live_scans(segvol.FIXTURE))]
     if golden:
         sources.append(('tiny', segvol.TINY, 'formula:tiny', golden_scans(golden)))
     for name, config, source, scans in sources:
