@@ -23,7 +23,7 @@ import dump
 import make_fixtures
 import pipeline
 import segvol
-from check_golden import BOX_FIELDS, box_of_fields, golden_prompts, read_errors
+from check_golden import BOX_FIELDS, box_of_fields, read_errors
 from compare import Tally, blas_is_openblas, blas_library, differences, rounded_differences
 from golden_names import full_to_ours, golden_to_ours
 
@@ -36,6 +36,14 @@ OUTSIDE = -100                # what `--logits` holds outside of the cropped for
 # and in the token. One number has no relative error worth the name: its bound is the max-abs of all four.
 JUDGED_WITH = {'iou_pred_all4': 'transformer.hs'}
 PART_OF = {'iou_pred': 'iou_pred_all4'}
+
+# The golden files' prompts, also used without them; box2 is the batch of two.
+PROMPTS = {
+    'tiny': {'box': [3, 10, 12, 11, 40, 50], 'box2': [0, 0, 5, 15, 63, 33],
+             'points': [[4, 30, 25, 1], [10, 20, 45, 0], [7, 50, 12, 1], [-1, -1, -1, -1]]},
+    'fixture': {'box': make_fixtures.BOX, 'box2': [0, 1, 2, 9, 16, 30], 'points': make_fixtures.POINTS},
+    'full': {'box': [8, 60, 70, 25, 180, 200], 'points': [[12, 130, 140, 1], [20, 90, 90, 0]]},
+}
 
 tally = Tally()
 
@@ -149,23 +157,15 @@ class Case:
         return os.path.join(self.folder, kind)
 
 
-def make_cases(config_name, golden, scratch):
-    config = segvol.CONFIGS[config_name]
+def make_cases(config_name, scratch):
+    config, prompts = segvol.CONFIGS[config_name], PROMPTS[config_name]
+    box, points = prompts['box'], prompts['points']
     window = segvol.formula_image((1, 1, *config.spatial))
-    if config_name == 'fixture':
-        box, points = make_fixtures.BOX, make_fixtures.POINTS
-        box2 = [box, [0, 1, 2, 9, 16, 30]]
-    elif golden:
-        prompts = golden_prompts(os.path.join(golden, config_name, 'prompts.json'))
-        box, points, box2 = prompts['box'][0], prompts['points'], prompts.get('box2')
-    else:
-        box = [0.2, 0.15, 0.2, 0.7, 0.6, 0.8] * np.tile(config.spatial, 2) // 1
-        points = [[*(np.array([0.3, 0.5, 0.4]) * config.spatial // 1), 1], [*(np.array([0.6, 0.3, 0.7]) * config.spatial // 1), 0]]
-        box2 = [box, box + 1]
     cases = [Case(config_name, 'box', window, [box], None, scratch), Case(config_name, 'boxpoints', window, [box], points, scratch)]
     if config_name != 'full':
         pair = segvol.formula_image((2, 1, *config.spatial))
-        cases += [Case(config_name, 'points', window, None, points, scratch), Case(config_name, 'box_b2', pair, box2, None, scratch)]
+        cases += [Case(config_name, 'points', window, None, points, scratch),
+                  Case(config_name, 'box_b2', pair, [box, prompts['box2']], None, scratch)]
     return cases
 
 
@@ -231,7 +231,7 @@ def compare_with_full_golden(program, case, golden):
 
 def verify_network(config_name, programs, golden, scratch):
     config = segvol.CONFIGS[config_name]
-    cases = make_cases(config_name, golden, scratch)
+    cases = make_cases(config_name, scratch)
     run_pytorch(config, cases)
     checkpoint = 'formula:' + config_name
     if config_name == 'fixture':
