@@ -565,7 +565,7 @@ static segfm_status decode_latin1(machine *m, const unsigned char *text, size_t 
     *out = text;
     *out_n = n;
     if (ascii == n) return SEGFM_OK; /* the bytes are the text */
-    unsigned char *p;
+    unsigned char *p = NULL;
     TRY(decoded_bytes(m, n, &p));
     size_t length = 0;
     for (size_t i = 0; i < n; length++) {
@@ -886,13 +886,13 @@ static segfm_status extend_one(machine *m, size_t items, io_pickle_kind kind, no
 }
 
 static segfm_status extend_from_mark(machine *m, io_pickle_kind kind, node_flavour flavour) {
-    size_t begin;
+    size_t begin = 0;
     TRY(pop_mark(m, &begin));
     return extend(m, begin, kind, flavour);
 }
 
 static segfm_status collect_from_mark(machine *m, io_pickle_kind kind, node_flavour flavour) {
-    size_t begin;
+    size_t begin = 0;
     TRY(pop_mark(m, &begin));
     if (kind == IO_PICKLE_DICT) TRY(check_pairs(m, begin));
     return collect(m, begin, kind, flavour);

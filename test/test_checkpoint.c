@@ -110,7 +110,8 @@ static float as_stored(io_dtype dtype, float f) {
     if (dtype == IO_F16) return base_half_to_float(base_float_to_half(f));
     if (dtype != IO_BF16) return f;
     memcpy(&bits, &f, 4);
-    bits &= 0xFFFF0000U;
+    volatile uint32_t cut = bits & 0xFFFF0000U; /* volatile: gcc 12.2 -O2 for x86-64 drops this mask otherwise */
+    bits = cut;
     memcpy(&f, &bits, 4);
     return f;
 }
@@ -317,7 +318,7 @@ static io_buffer safetensors_checkpoint(recipe r) {
 static segfm_status open_copy(const unsigned char *bytes, size_t n, const weights_hints *h, segfm_error *error) {
     unsigned char *copy = malloc(n + 1); /* at an odd address, and nothing readable behind it */
     weights_checkpoint *c = NULL;
-    memcpy(copy + 1, bytes, n);
+    if (n > 0) memcpy(copy + 1, bytes, n);
     segfm_status status = weights_checkpoint_open(copy + 1, n, h, &c, error);
     weights_checkpoint_close(c);
     free(copy);
