@@ -1,63 +1,128 @@
-# segfm. `make help` lists the targets.
+# segfm. `make help` lists what can be made.
+
 CC ?= gcc
+ifeq ($(origin CC),default)
+CC = gcc
+endif
 REAL ?= float
 OMP ?= 1
 OPT ?= -O3
-# `make native` or NATIVE=1: for this machine's processor alone. Same bits, more speed.
 NATIVE ?= 0
+ISA ?= all
 PREFIX ?= /usr/local
-# One folder of objects per kind of build, so that they never mix.
-BUILD ?= build/$(notdir $(firstword $(CC)))-$(REAL)-omp$(OMP)-native$(NATIVE)$(OPT)$(VARIANT)
+# What a variant build is called, so that it gets a folder of its own (with CFLAGS that make it one).
+VARIANT ?=
 
-WARN = -std=c11 -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wvla
-# -ffp-contract=off: a product and a sum stay two roundings on every machine. The other two let gcc vectorise selects;
-# they change no bits.
-FP = -ffp-contract=off -fno-trapping-math -fno-math-errno
-CFLAGS_ALL = $(WARN) $(FP) $(OPT) -MMD -MP -D_POSIX_C_SOURCE=200809L $(CFLAGS)
-ifeq ($(REAL),double)
-CFLAGS_ALL += -DSEGFM_REAL_DOUBLE
-endif
-ifeq ($(OMP),1)
-CFLAGS_ALL += -fopenmp
-else
-CFLAGS_ALL += -fopenmp-simd
-endif
-ifeq ($(NATIVE),1)
-CFLAGS_ALL += -march=native
-endif
+# One folder of objects per kind of build: they never mix.
+CONFIG = $(notdir $(firstword $(CC)))-$(REAL)$(if $(filter 0,$(OMP)),-serial)$(if $(filter 1,$(NATIVE)),-native)$(if $(filter generic,$(ISA)),-generic)$(OPT)$(VARIANT)
+BUILD ?= build/$(CONFIG)
+
+WARNINGS = -std=c11 -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wvla
+# A product and a sum stay two roundings on every machine (-ffp-contract=off). The other two let gcc vectorise selects and
+# change no bit.
+ARITHMETIC = -ffp-contract=off -fno-trapping-math -fno-math-errno
+ALL_CFLAGS = $(WARNINGS) $(ARITHMETIC) $(OPT) -D_POSIX_C_SOURCE=200809L -MMD -MP \
+	$(if $(filter double,$(REAL)),-DSEGFM_REAL_DOUBLE) $(if $(filter 0,$(OMP)),-fopenmp-simd,-fopenmp) \
+	$(if $(filter 1,$(NATIVE)),-march=native) $(if $(filter generic,$(ISA)),-DNN_GENERIC) $(CFLAGS)
 
 LIB_SRC = $(wildcard base/*.c io/*.c weights/*.c nn/*.c nn/segvol/*.c vol/*.c) segfm.c
 TOOL_SRC = $(wildcard tools/*.c)
-TEST_SRC = $(wildcard test/test_*.c)
 LIB_OBJ = $(LIB_SRC:%.c=$(BUILD)/%.o)
 TOOL_OBJ = $(TOOL_SRC:%.c=$(BUILD)/%.o)
-TESTS = $(TEST_SRC:test/%.c=$(BUILD)/test/%)
+TESTS = $(patsubst test/%.c,$(BUILD)/test/%,$(wildcard test/test_*.c))
 
-.DEFAULT_GOAL := all
-.PHONY: all native demo test verify verify-full bench hash clean install help check-format
+.DEFAULT_GOAL = all
+.PHONY: all native tests test demo verify bench hash sanitize valgrind lint format clean install uninstall help
 
-all: $(BUILD)/segfm segfm$(SUFFIX)
+all: $(BUILD)/segfm
+	@ln -sf $(BUILD)/segfm segfm
 
-# The binary of the last plain build, where one looks for it.
-ifeq ($(REAL),double)
-SUFFIX = -double
-endif
-segfm$(SUFFIX): $(BUILD)/segfm
-	@cp -f $< $@
+native:
+	@$(MAKE) --no-print-directory NATIVE=1 all
+
+$(BUILD)/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -c $< -o $@
 
 $(BUILD)/libsegfm.a: $(LIB_OBJ)
 	@rm -f $@
-	@$(AR) rcs $@ $(LIB_OBJ)
+	$(AR) rcs $@ $^
 
 $(BUILD)/segfm: $(TOOL_OBJ) $(BUILD)/libsegfm.a
-	$(CC) $(CFLAGS_ALL) $(TOOL_OBJ) $(BUILD)/libsegfm.a -o $@ -lm
+	$(CC) $(ALL_CFLAGS) $^ -o $@ -lm
 
-$(BUILD)/%.o: %.c
-	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) -c $< -o $@
-
+# A test may replace library functions, so it is linked against the archive.
 $(BUILD)/test/%: test/%.c $(BUILD)/libsegfm.a
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) $< $(BUILD)/libsegfm.a -o $@ -lm
+	$(CC) $(ALL_CFLAGS) $< $(BUILD)/libsegfm.a -o $@ -lm
 
--include $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(TESTS:=.d)
+-include $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(TESTS:=.d) $(BUILD)/test/golden_vol.d $(BUILD)/test/nifti_roundtrip.d
+
+tests: $(TESTS) $(BUILD)/segfm
+
+# Float, double, and a build whose tiles and buffers are odd and tiny, so that every edge is walked.
+TINY = VARIANT=-tiny ISA=generic CFLAGS="-DNN_TEST_MR=3 -DNN_MC=5 -DNN_KC=256 -DSEGFM_TINY"
+test:
+	@$(MAKE) --no-print-directory -s -j2 tests
+	@$(MAKE) --no-print-directory -s -j2 REAL=double tests
+	@$(MAKE) --no-print-directory -s -j2 $(TINY) tests
+	@scripts/test.sh $$($(MAKE) -s print-build) $$($(MAKE) -s REAL=double print-build) $$($(MAKE) -s $(TINY) print-build)
+
+.PHONY: print-build
+print-build:
+	@echo $(BUILD)
+
+demo: all
+	@scripts/demo.sh
+
+verify:
+	@$(MAKE) --no-print-directory -s -j2 all $(BUILD)/test/nifti_roundtrip $(BUILD)/test/golden_vol
+	@$(MAKE) --no-print-directory -s -j2 REAL=double BUILD=$(BUILD)-double $(BUILD)-double/segfm
+	@scripts/verify.sh $(BUILD) $(BUILD)-double $(if $(filter 0,$(FULL)),,--full)
+
+bench: all
+	@./segfm bench
+	@./segfm bench --full
+
+hash:
+	@scripts/hash.sh
+
+SANITIZERS = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g
+sanitize:
+	@$(MAKE) --no-print-directory -s -j2 OPT=-O1 VARIANT=-sanitize CFLAGS="$(SANITIZERS)" tests
+	@scripts/test.sh $$($(MAKE) -s OPT=-O1 VARIANT=-sanitize print-build)
+
+valgrind:
+	@$(MAKE) --no-print-directory -s -j2 OMP=0 ISA=generic OPT=-O1 VARIANT=-valgrind CFLAGS=-g tests
+	@TEST_WRAPPER="valgrind -q --error-exitcode=99 --leak-check=full" scripts/test.sh $$($(MAKE) -s OMP=0 ISA=generic OPT=-O1 VARIANT=-valgrind print-build)
+
+lint:
+	@scripts/lint.sh
+
+clean:
+	rm -rf build segfm
+
+# The public header is made whole: what it includes of the tree is put in its place.
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/lib
+	install -m 755 $(BUILD)/segfm $(DESTDIR)$(PREFIX)/bin/segfm
+	install -m 644 $(BUILD)/libsegfm.a $(DESTDIR)$(PREFIX)/lib/libsegfm.a
+	sed -e '/#include "base\/status.h"/{r base/status.h' -e 'd}' segfm.h > $(BUILD)/segfm.h
+	install -m 644 $(BUILD)/segfm.h $(DESTDIR)$(PREFIX)/include/segfm.h
+
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/segfm $(DESTDIR)$(PREFIX)/lib/libsegfm.a $(DESTDIR)$(PREFIX)/include/segfm.h
+
+help:
+	@echo 'make            build ./segfm'
+	@echo 'make demo       segment a real brain scan, write mask and picture to build/demo'
+	@echo 'make test       all tests (float, double, tiny tiles); no Python, no network'
+	@echo 'make verify     compare with live PyTorch, tensor by tensor (installs it where apt may; FULL=0: not at full size)'
+	@echo 'make bench      time of the stages'
+	@echo 'make hash       conformance hashes over compilers, optimisation levels, instruction sets, threads'
+	@echo 'make sanitize   the tests under address and undefined-behaviour sanitizers'
+	@echo 'make valgrind   the tests under valgrind'
+	@echo 'make lint       warnings of gcc and clang as errors, and what the house rules forbid'
+	@echo 'make install    to PREFIX (/usr/local), honours DESTDIR; make uninstall'
+	@echo 'make clean'
+	@echo 'Options: CC=clang  REAL=double  OMP=0 (no threads)  NATIVE=1 (or make native)  ISA=generic  OPT=-O2'

@@ -107,17 +107,17 @@ struct segfm_session {
     int click_count;
     result found;
 
-    real *image;               /* (cropped) */
-    real *region_logits;       /* (found.region); also scratch of the size of a scan */
-    uint8_t *prediction;       /* (cropped) mask of the zoom-out pass */
-    int32_t *source;           /* nearest source along x of every column of the crop */
-    real *zoom_image;          /* (window) */
-    real *zoom_logits;         /* (window) */
-    real *zoom_embedding;      /* (tokens, dim) */
-    real *part, *part_logits;  /* (window) one window of the region */
-    uint8_t *part_prediction;  /* (window) */
-    real *embedding;           /* (tokens, dim) */
-    segvol_point *points;      /* (max_clicks) prompts of one pass */
+    real *image;              /* (cropped) */
+    real *region_logits;      /* (found.region); also scratch of the size of a scan */
+    uint8_t *prediction;      /* (cropped) mask of the zoom-out pass */
+    int32_t *source;          /* nearest source along x of every column of the crop */
+    real *zoom_image;         /* (window) */
+    real *zoom_logits;        /* (window) */
+    real *zoom_embedding;     /* (tokens, dim) */
+    real *part, *part_logits; /* (window) one window of the region */
+    uint8_t *part_prediction; /* (window) */
+    real *embedding;          /* (tokens, dim) */
+    segvol_point *points;     /* (max_clicks) prompts of one pass */
     segvol_workspace workspace;
 };
 
@@ -155,9 +155,12 @@ static segfm_status count_bytes(const segfm_model *model, const int64_t shape[3]
                                 size_t *bytes, segfm_error *error) {
     for (int axis = 0; axis < 3; axis++)
         if (shape[axis] < 1 || shape[axis] > INT32_MAX)
-            return base_fail(error, SEGFM_BAD_USAGE, "scan shape, axis %d: got %lld voxels, need 1 to %d", axis, (long long)shape[axis], INT32_MAX);
+            return base_fail(error, SEGFM_BAD_USAGE, "scan shape, axis %d: got %lld voxels, need 1 to %d", axis,
+                             (long long)shape[axis], INT32_MAX);
     if (options->max_clicks < 1 || options->max_clicks > 65536 || options->threads < 0)
-        return base_fail(error, SEGFM_BAD_USAGE, "session options: got %d clicks and %d threads, need 1 to 65536 and at least 0", options->max_clicks, options->threads);
+        return base_fail(error, SEGFM_BAD_USAGE,
+                         "session options: got %d clicks and %d threads, need 1 to 65536 and at least 0",
+                         options->max_clicks, options->threads);
     segfm_session s;
     nn_arena arena = {0};
     nn_arena_take(&arena, 1, sizeof s);
@@ -185,7 +188,8 @@ segfm_status segfm_session_new(const segfm_model *model, const int64_t shape[3],
         memory = owned = aligned_memory(need);
         if (memory == NULL) return no_memory(need, error);
     } else if (size < need || (uintptr_t)memory % NN_ALIGN != 0) {
-        return base_fail(error, SEGFM_BAD_USAGE, "session memory: got %zu bytes, need %zu, %d-byte aligned", size, need, NN_ALIGN);
+        return base_fail(error, SEGFM_BAD_USAGE, "session memory: got %zu bytes, need %zu, %d-byte aligned", size, need,
+                         NN_ALIGN);
     }
     nn_arena arena = {.base = memory, .capacity = need};
     segfm_session *s = nn_arena_take(&arena, 1, sizeof *s);
@@ -208,7 +212,8 @@ void segfm_session_free(segfm_session *session) {
 segfm_status segfm_set_volume(segfm_session *s, const float *voxels, segfm_error *error) {
     size_t n = vol_count(s->scan);
     for (size_t i = 0; i < n; i++)
-        if (!isfinite(voxels[i])) return base_fail(error, SEGFM_BAD_INPUT, "voxel %zu of the scan is not a finite number", i);
+        if (!isfinite(voxels[i]))
+            return base_fail(error, SEGFM_BAD_INPUT, "voxel %zu of the scan is not a finite number", i);
     segfm_reset(s);
     vol_foreground stats;
     vol_foreground_stats(voxels, n, s->options.threads, &stats);
@@ -257,8 +262,7 @@ static size_t zoomed_clicks(segfm_session *s) {
             inside = inside && at[axis] >= 0 && at[axis] < s->cropped.n[axis];
             at[axis] = (2 * at[axis] + 1) * s->window.n[axis] / (2 * s->cropped.n[axis]);
         }
-        if (inside)
-            s->points[count++] = (segvol_point){(real)at[0], (real)at[1], (real)at[2], s->clicks[i].foreground};
+        if (inside) s->points[count++] = (segvol_point){(real)at[0], (real)at[1], (real)at[2], s->clicks[i].foreground};
     }
     return count;
 }
@@ -338,7 +342,8 @@ static segfm_status segment(segfm_session *s, segfm_error *error) {
         memset(s->region_logits, 0, vol_count(shape) * sizeof(real));
         for (int64_t w = 0; w < s->found.windows; w++) {
             if (!go_on(s, 1 + w, 1 + s->found.windows))
-                return base_fail(error, SEGFM_CANCELLED, "cancelled before window %lld of %lld", (long long)w + 1, (long long)s->found.windows);
+                return base_fail(error, SEGFM_CANCELLED, "cancelled before window %lld of %lld", (long long)w + 1,
+                                 (long long)s->found.windows);
             zoom_in_window(s, &windows, w, box);
             vol_window_add(&windows, w, s->part_logits, s->region_logits);
         }
@@ -368,10 +373,11 @@ segfm_status segfm_box(segfm_session *s, const int64_t box[6], segfm_error *erro
     for (int axis = 0; axis < 3; axis++) {
         int64_t lo = box[axis], hi = box[3 + axis];
         if (lo > hi)
-            return base_fail(error, SEGFM_BAD_USAGE, "box, axis %c: got %lld to %lld, which is empty", "zyx"[axis], (long long)lo, (long long)hi);
+            return base_fail(error, SEGFM_BAD_USAGE, "box, axis %c: got %lld to %lld, which is empty", "zyx"[axis],
+                             (long long)lo, (long long)hi);
         if (lo < 0 || hi >= s->scan.n[axis])
-            return base_fail(error, SEGFM_BAD_USAGE, "box, axis %c: got %lld to %lld, the scan has 0 to %lld", "zyx"[axis],
-                             (long long)lo, (long long)hi, (long long)s->scan.n[axis] - 1);
+            return base_fail(error, SEGFM_BAD_USAGE, "box, axis %c: got %lld to %lld, the scan has 0 to %lld",
+                             "zyx"[axis], (long long)lo, (long long)hi, (long long)s -> scan.n[axis] - 1);
     }
     segfm_reset(s);
     s->has_box = true;
@@ -385,7 +391,7 @@ segfm_status segfm_click(segfm_session *s, const int64_t voxel[3], bool foregrou
     for (int axis = 0; axis < 3; axis++)
         if (voxel[axis] < 0 || voxel[axis] >= s->scan.n[axis])
             return base_fail(error, SEGFM_BAD_USAGE, "click, axis %c: got %lld, the scan has 0 to %lld", "zyx"[axis],
-                             (long long)voxel[axis], (long long)s->scan.n[axis] - 1);
+                             (long long)voxel[axis], (long long)s -> scan.n[axis] - 1);
     if (s->click_count == s->options.max_clicks)
         return base_fail(error, SEGFM_BAD_USAGE, "clicks: the session has room for %d", s->options.max_clicks);
     s->clicks[s->click_count++] = (click){{voxel[0], voxel[1], voxel[2]}, foreground};
@@ -406,7 +412,8 @@ static logit_row row_of(const segfm_session *s, int64_t z, int64_t y) {
     logit_row row = {s->zoom_logits + (sz * s->window.n[1] + sy) * s->window.n[2], NULL};
     const vol_box *r = &s->found.region;
     if (s->found.has_region && z >= r->lo[0] && z <= r->hi[0] && y >= r->lo[1] && y <= r->hi[1])
-        row.region = s->region_logits + ((z - r->lo[0]) * (r->hi[1] - r->lo[1] + 1) + y - r->lo[1]) * (r->hi[2] - r->lo[2] + 1);
+        row.region =
+            s->region_logits + ((z - r->lo[0]) * (r->hi[1] - r->lo[1] + 1) + y - r->lo[1]) * (r->hi[2] - r->lo[2] + 1);
     return row;
 }
 
@@ -425,7 +432,8 @@ static segfm_status results(const segfm_session *s, uint8_t *mask, float *logits
     for (int64_t z = 0; z < s->cropped.n[0]; z++)
         for (int64_t y = 0; y < s->cropped.n[1]; y++) {
             logit_row row = row_of(s, z, y);
-            size_t at = (size_t)(((z + s->crop.lo[0]) * s->scan.n[1] + y + s->crop.lo[1]) * s->scan.n[2] + s->crop.lo[2]);
+            size_t at =
+                (size_t)(((z + s->crop.lo[0]) * s->scan.n[1] + y + s->crop.lo[1]) * s->scan.n[2] + s->crop.lo[2]);
             for (int64_t x = 0; x < s->cropped.n[2]; x++) {
                 real logit = logit_at(s, &row, x);
                 if (mask != NULL) mask[at + (size_t)x] = nn_sigmoid_above_half(logit);

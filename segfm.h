@@ -86,11 +86,11 @@ segfm_status segfm_logits(const segfm_session *session, float *logits, size_t co
 
 /* What the last segmentation did, for those who check it against the reference. Boxes are {z0,y0,x0,z1,y1,x1}, inclusive. */
 typedef struct segfm_report {
-    int64_t crop[6];      /* foreground of the scan */
-    int64_t zoom_box[6];  /* the box as given to the zoom-out pass, window coordinates; -1 when empty or none */
-    int64_t region[6];    /* region of interest in the crop's coordinates; the upper bounds as the reference computes them:
+    int64_t crop[6];     /* foreground of the scan */
+    int64_t zoom_box[6]; /* the box as given to the zoom-out pass, window coordinates; -1 when empty or none */
+    int64_t region[6]; /* region of interest in the crop's coordinates; the upper bounds as the reference computes them:
                              they may equal the axis length */
-    int64_t windows;      /* passes over the region */
+    int64_t windows;   /* passes over the region */
 } segfm_report;
 void segfm_last_report(const segfm_session *session, segfm_report *out);
 

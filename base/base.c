@@ -48,7 +48,8 @@ static void format_into(char *out, size_t capacity, const char *format, va_list 
         else if (*f == '%') put_char(&t, '%');
         else if (f[0] == 'z' && f[1] == 'u') put_unsigned(&t, va_arg(args, size_t), 10), f += 1;
         else if (f[0] == 'l' && f[1] == 'l' && f[2] == 'd') put_signed(&t, va_arg(args, long long)), f += 2;
-        else if (f[0] == 'l' && f[1] == 'l' && f[2] == 'u') put_unsigned(&t, va_arg(args, unsigned long long), 10), f += 2;
+        else if (f[0] == 'l' && f[1] == 'l' && f[2] == 'u')
+            put_unsigned(&t, va_arg(args, unsigned long long), 10), f += 2;
         else break; /* a conversion this formatter does not know: stop rather than guess */
     }
     *t.at = '\0';

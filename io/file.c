@@ -264,8 +264,7 @@ segfm_status io_output_open(const char *path, io_output **out, segfm_error *erro
 }
 
 segfm_status io_output_write(io_output *o, const void *bytes, size_t n, segfm_error *error) {
-    if (o->failed)
-        return fail_plain(error, SEGFM_WRITE_FAILED, o->path, "cannot be written: an earlier write failed");
+    if (o->failed) return fail_plain(error, SEGFM_WRITE_FAILED, o->path, "cannot be written: an earlier write failed");
     if (n == 0) return SEGFM_OK;
     errno = 0;
     if (fwrite(bytes, 1, n, o->file) == n) return SEGFM_OK;

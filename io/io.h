@@ -196,13 +196,13 @@ typedef struct io_pickle_tensor {
 
 typedef struct io_pickle_node {
     io_pickle_kind kind;
-    int64_t integer;         /* BOOL, INT */
-    double number;           /* FLOAT */
-    const char *string;      /* STRING (not terminated), STORAGE: its key, GLOBAL: "module name" */
-    size_t length;           /* of string */
-    uint32_t first, count;   /* children: io_pickle.children[first … first+count) (pairs count twice) */
-    io_dtype dtype;          /* STORAGE */
-    size_t elements;         /* STORAGE */
+    int64_t integer;       /* BOOL, INT */
+    double number;         /* FLOAT */
+    const char *string;    /* STRING (not terminated), STORAGE: its key, GLOBAL: "module name" */
+    size_t length;         /* of string */
+    uint32_t first, count; /* children: io_pickle.children[first … first+count) (pairs count twice) */
+    io_dtype dtype;        /* STORAGE */
+    size_t elements;       /* STORAGE */
     union {
         io_array array;          /* ARRAY */
         io_pickle_tensor tensor; /* TENSOR */
@@ -230,17 +230,17 @@ bool io_pickle_int(const io_pickle_node *node, int64_t *out);
 
 /* A NIfTI-1 or -2 image: the header as it stood in the file, and what it means. */
 typedef struct io_nifti {
-    int version;          /* 1 or 2 */
-    bool big_endian;      /* of the file */
-    bool pair;            /* came as .hdr/.img */
-    int64_t nx, ny, nz;   /* voxels along i, j, k (missing axes are 1) */
-    int64_t volumes;      /* product of dim[4..7], at least 1 */
-    double spacing[3];    /* |pixdim[1..3]| in mm along i, j, k (units µm and m are converted); 0 or NaN read as 1 */
-    double affine[3][4];  /* voxel (i,j,k,1) → mm: sform if its code > 0, else qform if its code > 0, else nibabel's
+    int version;         /* 1 or 2 */
+    bool big_endian;     /* of the file */
+    bool pair;           /* came as .hdr/.img */
+    int64_t nx, ny, nz;  /* voxels along i, j, k (missing axes are 1) */
+    int64_t volumes;     /* product of dim[4..7], at least 1 */
+    double spacing[3];   /* |pixdim[1..3]| in mm along i, j, k (units µm and m are converted); 0 or NaN read as 1 */
+    double affine[3][4]; /* voxel (i,j,k,1) → mm: sform if its code > 0, else qform if its code > 0, else nibabel's
                              base affine; lengths converted to mm as in spacing, which nibabel does not do */
-    int datatype;         /* NIfTI code */
-    io_dtype dtype;       /* its scalar type */
-    double slope, inter;  /* value = stored * slope + inter, as nibabel: slope 0 or not finite → 1, 0; an inter that is
+    int datatype;        /* NIfTI code */
+    io_dtype dtype;      /* its scalar type */
+    double slope, inter; /* value = stored * slope + inter, as nibabel: slope 0 or not finite → 1, 0; an inter that is
                              not finite with a valid slope is an error */
     unsigned char header[540]; /* 348 (version 1) or 540 bytes, unchanged, in the file's byte order */
     io_buffer extensions;      /* the bytes from the 4 extension flags to vox_offset (a .hdr: to its end), unchanged */

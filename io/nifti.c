@@ -19,17 +19,55 @@ typedef struct {
     size_t dim_width, real_width, code_width, units_width;
 } layout;
 
-static const layout layout_1 = {
-    .size = 348, .magic = 344, .datatype = 70, .bitpix = 72, .dim = 40, .pixdim = 76, .vox_offset = 108,
-    .slope = 112, .inter = 116, .cal_max = 124, .cal_min = 128, .intent_p = 56, .intent_code = 68, .intent_name = 328,
-    .qform_code = 252, .sform_code = 254, .quatern = 256, .qoffset = 268, .srow = 280, .units = 123,
-    .dim_width = 2, .real_width = 4, .code_width = 2, .units_width = 1};
+static const layout layout_1 = {.size = 348,
+                                .magic = 344,
+                                .datatype = 70,
+                                .bitpix = 72,
+                                .dim = 40,
+                                .pixdim = 76,
+                                .vox_offset = 108,
+                                .slope = 112,
+                                .inter = 116,
+                                .cal_max = 124,
+                                .cal_min = 128,
+                                .intent_p = 56,
+                                .intent_code = 68,
+                                .intent_name = 328,
+                                .qform_code = 252,
+                                .sform_code = 254,
+                                .quatern = 256,
+                                .qoffset = 268,
+                                .srow = 280,
+                                .units = 123,
+                                .dim_width = 2,
+                                .real_width = 4,
+                                .code_width = 2,
+                                .units_width = 1};
 
-static const layout layout_2 = {
-    .size = 540, .magic = 4, .datatype = 12, .bitpix = 14, .dim = 16, .pixdim = 104, .vox_offset = 168,
-    .slope = 176, .inter = 184, .cal_max = 192, .cal_min = 200, .intent_p = 80, .intent_code = 504, .intent_name = 508,
-    .qform_code = 344, .sform_code = 348, .quatern = 352, .qoffset = 376, .srow = 400, .units = 500,
-    .dim_width = 8, .real_width = 8, .code_width = 4, .units_width = 4};
+static const layout layout_2 = {.size = 540,
+                                .magic = 4,
+                                .datatype = 12,
+                                .bitpix = 14,
+                                .dim = 16,
+                                .pixdim = 104,
+                                .vox_offset = 168,
+                                .slope = 176,
+                                .inter = 184,
+                                .cal_max = 192,
+                                .cal_min = 200,
+                                .intent_p = 80,
+                                .intent_code = 504,
+                                .intent_name = 508,
+                                .qform_code = 344,
+                                .sform_code = 348,
+                                .quatern = 352,
+                                .qoffset = 376,
+                                .srow = 400,
+                                .units = 500,
+                                .dim_width = 8,
+                                .real_width = 8,
+                                .code_width = 4,
+                                .units_width = 4};
 
 enum {
     intent_name_size = 16,

@@ -16,11 +16,11 @@ static const struct {
     const char *name;
     char kind; /* numpy's letter, 0 when npy has none */
 } dtypes[] = {
-    [IO_NONE] = {0, "none", 0},     [IO_BOOL] = {1, "bool", 'b'},    [IO_U8] = {1, "uint8", 'u'},
-    [IO_I8] = {1, "int8", 'i'},     [IO_U16] = {2, "uint16", 'u'},   [IO_I16] = {2, "int16", 'i'},
-    [IO_U32] = {4, "uint32", 'u'},  [IO_I32] = {4, "int32", 'i'},    [IO_U64] = {8, "uint64", 'u'},
-    [IO_I64] = {8, "int64", 'i'},   [IO_F16] = {2, "float16", 'f'},  [IO_BF16] = {2, "bfloat16", 0},
-    [IO_F32] = {4, "float32", 'f'}, [IO_F64] = {8, "float64", 'f'},  [IO_OBJECT] = {0, "object", 0},
+    [IO_NONE] = {0, "none", 0},     [IO_BOOL] = {1, "bool", 'b'},   [IO_U8] = {1, "uint8", 'u'},
+    [IO_I8] = {1, "int8", 'i'},     [IO_U16] = {2, "uint16", 'u'},  [IO_I16] = {2, "int16", 'i'},
+    [IO_U32] = {4, "uint32", 'u'},  [IO_I32] = {4, "int32", 'i'},   [IO_U64] = {8, "uint64", 'u'},
+    [IO_I64] = {8, "int64", 'i'},   [IO_F16] = {2, "float16", 'f'}, [IO_BF16] = {2, "bfloat16", 0},
+    [IO_F32] = {4, "float32", 'f'}, [IO_F64] = {8, "float64", 'f'}, [IO_OBJECT] = {0, "object", 0},
 };
 
 size_t io_dtype_size(io_dtype t) { return (unsigned)t <= IO_OBJECT ? dtypes[t].size : 0; }

@@ -83,8 +83,8 @@ static segfm_status read_end64(const unsigned char *bytes, size_t locator, direc
     if (base_le32(p + 16) != 0 || base_le32(p + 20) != 0 || base_le64(p + 24) != base_le64(p + 32))
         return bad(error, "the archive is split over several disks", at);
     uint64_t count = base_le64(p + 32), size = base_le64(p + 40), begin = base_le64(p + 48);
-    if ((place->count != 0xFFFF && place->count != count) ||
-        (place->end != 0xFFFFFFFFU && place->end != size) || (place->begin != 0xFFFFFFFFU && place->begin != begin))
+    if ((place->count != 0xFFFF && place->count != count) || (place->end != 0xFFFFFFFFU && place->end != size) ||
+        (place->begin != 0xFFFFFFFFU && place->begin != begin))
         return bad(error, "the end record and the zip64 end record disagree", at);
     if (begin > at || size != at - begin)
         return bad(error, "the central directory does not end at the zip64 end record", at);

@@ -16,15 +16,17 @@ typedef struct {
     size_t q, scores, products; /* reals of one thread's Qᵀ, S, O */
 } sizes;
 
-/* mr: rows of the kernels' tiles; NN_MAX_ROWS gives room for any. */
-static sizes sizes_of(size_t keys, size_t head_dim, size_t mr) {
-    return (sizes){nn_padded(keys, mr) * head_dim, nn_padded(head_dim, mr) * keys, head_dim * NN_LANES,
-                   nn_padded(keys, mr) * NN_LANES, nn_padded(head_dim, mr) * NN_LANES};
+/* Room for n rows padded to whole panels, however many rows the kernels' tiles have. */
+static size_t padded_at_most(size_t n) { return n + NN_MAX_ROWS - 1; }
+
+static sizes sizes_of(size_t keys, size_t head_dim) {
+    return (sizes){padded_at_most(keys) * head_dim, padded_at_most(head_dim) * keys, head_dim * NN_LANES,
+                   padded_at_most(keys) * NN_LANES, padded_at_most(head_dim) * NN_LANES};
 }
 
 size_t nn_attention_scratch(size_t queries, size_t keys, size_t heads, size_t head_dim, int threads) {
     (void)queries;
-    sizes s = sizes_of(keys, head_dim, NN_MAX_ROWS);
+    sizes s = sizes_of(keys, head_dim);
     return heads * (s.k + s.v) + (size_t)threads * (s.q + s.scores + s.products);
 }
 
@@ -32,17 +34,18 @@ size_t nn_attention_scratch(size_t queries, size_t keys, size_t heads, size_t he
 static void query_block(const nn_kernels *kernels, const nn_attention *at, size_t head, size_t first, const real *k,
                         const real *v, real *thread) {
     size_t mr = kernels->rows;
-    sizes z = sizes_of(at->keys, at->head_dim, mr);
+    sizes z = sizes_of(at->keys, at->head_dim);
     size_t lanes = at->queries - first < NN_LANES ? at->queries - first : NN_LANES, dims = at->head_dim;
     real *q = thread, *scores = q + z.q, *products = scores + z.scores, sum[NN_LANES];
     for (size_t l = 0; l < NN_LANES; l++) {
         const real *from = at->q + (first + (l < lanes ? l : 0)) * at->q_row + head * dims;
         for (size_t d = 0; d < dims; d++) q[d * NN_LANES + l] = from[d];
     }
-    for (size_t j = 0; j < at->keys; j += mr) kernels->product(dims, k + j * dims, q, scores + j * NN_LANES, NN_LANES, true);
+    for (size_t j = 0; j < at->keys; j += mr)
+        kernels->product(NN_CHUNK, dims, k + j * dims, q, scores + j * NN_LANES, NN_LANES, true);
     kernels->exponentials(at->keys, at->scale, scores, sum);
     for (size_t d = 0; d < dims; d += mr)
-        kernels->product(at->keys, v + d * at->keys, scores, products + d * NN_LANES, NN_LANES, true);
+        kernels->product(NN_WEIGHTS_CHUNK, at->keys, v + d * at->keys, scores, products + d * NN_LANES, NN_LANES, true);
     for (size_t l = 0; l < lanes; l++) {
         real *to = at->out + (first + l) * at->out_row + head * dims;
         for (size_t d = 0; d < dims; d++) to[d] = products[d * NN_LANES + l] / sum[l];
@@ -51,7 +54,7 @@ static void query_block(const nn_kernels *kernels, const nn_attention *at, size_
 
 void nn_attention_forward(const nn_run *run, const nn_attention *at) {
     size_t mr = run->kernels->rows;
-    sizes z = sizes_of(at->keys, at->head_dim, mr);
+    sizes z = sizes_of(at->keys, at->head_dim);
     real *packed = run->scratch, *threads = packed + at->heads * (z.k + z.v);
     ptrdiff_t heads = (ptrdiff_t)at->heads, blocks = (ptrdiff_t)((at->queries + NN_LANES - 1) / NN_LANES);
 #pragma omp parallel num_threads(run->threads)
@@ -82,21 +85,23 @@ void nn_attention_naive(const nn_attention *at, real *scores) {
         for (size_t i = 0; i < at->queries; i++) {
             const real *q = at->q + i * at->q_row + h * at->head_dim;
             real max = 0, sum = 0;
-            nn_matmul_naive(1, at->keys, at->head_dim, q, 0, 1, at->k + h * at->head_dim, at->k_row, 1, NULL, scores, 0);
+            nn_matmul_naive(NN_CHUNK, 1, at->keys, at->head_dim, q, 0, 1, at->k + h * at->head_dim, at->k_row, 1, NULL,
+                            scores, 0);
             for (size_t j = 0; j < at->keys; j++) {
                 scores[j] *= at->scale;
                 max = j == 0 || scores[j] > max ? scores[j] : max;
             }
-            for (size_t begin = 0; begin < at->keys; begin += NN_CHUNK) {
+            for (size_t begin = 0; begin < at->keys; begin += NN_WEIGHTS_CHUNK) {
                 real chunk = 0;
-                for (size_t j = begin; j < at->keys && j < begin + NN_CHUNK; j++) {
+                for (size_t j = begin; j < at->keys && j < begin + NN_WEIGHTS_CHUNK; j++) {
                     scores[j] = nn_exp(scores[j] - max);
                     chunk += scores[j];
                 }
                 sum += chunk;
             }
             real *out = at->out + i * at->out_row + h * at->head_dim;
-            nn_matmul_naive(1, at->head_dim, at->keys, scores, 0, 1, at->v + h * at->head_dim, 1, at->v_row, NULL, out, 0);
+            nn_matmul_naive(NN_WEIGHTS_CHUNK, 1, at->head_dim, at->keys, scores, 0, 1, at->v + h * at->head_dim, 1,
+                            at->v_row, NULL, out, 0);
             for (size_t d = 0; d < at->head_dim; d++) out[d] /= sum;
         }
 }

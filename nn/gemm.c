@@ -50,23 +50,24 @@ void nn_panels_pack(const real *b, size_t n, size_t k, size_t stride_n, size_t s
 size_t nn_matmul_scratch(int threads) { return (size_t)threads * MC * KC; }
 
 /* One row panel times one panel of B into y, of which rows × lanes exist. */
-static void tile(const nn_kernels *kernels, size_t kc, const real *a, const real *b, size_t rows, size_t lanes, bool first,
-                 const real *bias, real *y, size_t y_row) {
+static void tile(const nn_kernels *kernels, size_t kc, const real *a, const real *b, size_t rows, size_t lanes,
+                 bool first, const real *bias, real *y, size_t y_row) {
     if (rows == kernels->rows && lanes == NN_LANES && bias == NULL) {
-        kernels->product(kc, a, b, y, y_row, first);
+        kernels->product(NN_CHUNK, kc, a, b, y, y_row, first);
         return;
     }
     real t[NN_MAX_ROWS * NN_LANES] = {0};
     if (!first)
         for (size_t r = 0; r < rows; r++) memcpy(t + r * NN_LANES, y + r * y_row, lanes * sizeof(real));
-    kernels->product(kc, a, b, t, NN_LANES, first);
+    kernels->product(NN_CHUNK, kc, a, b, t, NN_LANES, first);
     for (size_t r = 0; r < rows; r++)
-        for (size_t l = 0; l < lanes; l++) y[r * y_row + l] = bias == NULL ? t[r * NN_LANES + l] : t[r * NN_LANES + l] + bias[l];
+        for (size_t l = 0; l < lanes; l++)
+            y[r * y_row + l] = bias == NULL ? t[r * NN_LANES + l] : t[r * NN_LANES + l] + bias[l];
 }
 
 /* Rows of one task: a, y point at its first; panels [begin, end) of B. */
-static void block(const nn_kernels *kernels, size_t rows, const real *a, size_t a_row, size_t a_column, const nn_panels *b,
-                  size_t begin, size_t end, const real *bias, real *y, size_t y_row, real *packed) {
+static void block(const nn_kernels *kernels, size_t rows, const real *a, size_t a_row, size_t a_column,
+                  const nn_panels *b, size_t begin, size_t end, const real *bias, real *y, size_t y_row, real *packed) {
     for (size_t k = 0; k < b->k || k == 0; k += KC) {
         size_t kc = smaller(b->k - k, KC);
         bool last = k + kc == b->k;
@@ -101,15 +102,16 @@ void nn_matmul(const nn_run *run, size_t m, const real *a, size_t a_row, size_t 
     }
 }
 
-void nn_matmul_naive(size_t m, size_t n, size_t k, const real *a, size_t a_row, size_t a_column, const real *b,
-                     size_t stride_n, size_t stride_k, const real *bias, real *y, size_t y_row) {
+void nn_matmul_naive(size_t chunk_length, size_t m, size_t n, size_t k, const real *a, size_t a_row, size_t a_column,
+                     const real *b, size_t stride_n, size_t stride_k, const real *bias, real *y, size_t y_row) {
     for (size_t i = 0; i < m; i++)
         for (size_t j = 0; j < n; j++) {
             real element = 0;
-            for (size_t begin = 0; begin < k; begin += NN_CHUNK) {
-                size_t end = smaller(k, begin + NN_CHUNK);
+            for (size_t begin = 0; begin < k; begin += chunk_length) {
+                size_t end = smaller(k, begin + chunk_length);
                 real chunk = 0;
-                for (size_t p = begin; p < end; p++) chunk += a[i * a_row + p * a_column] * b[p * stride_k + j * stride_n];
+                for (size_t p = begin; p < end; p++)
+                    chunk += a[i * a_row + p * a_column] * b[p * stride_k + j * stride_n];
                 element += chunk;
             }
             y[i * y_row + j] = bias == NULL ? element : element + bias[j];

@@ -19,9 +19,10 @@
 #define KERNEL(name) KERNEL_PASTE(KERNEL_TABLE, name)
 
 KERNEL_TARGET
-static void KERNEL(_product)(size_t kc, const real *restrict a, const real *restrict b, real *restrict c, size_t c_row, bool first) {
-    for (size_t begin = 0; begin < kc; begin += NN_CHUNK) {
-        size_t end = kc - begin < NN_CHUNK ? kc : begin + NN_CHUNK;
+static void KERNEL(_product)(size_t chunk, size_t kc, const real *restrict a, const real *restrict b, real *restrict c,
+                             size_t c_row, bool first) {
+    for (size_t begin = 0; begin < kc; begin += chunk) {
+        size_t end = kc - begin < chunk ? kc : begin + chunk;
         real t[KERNEL_MR][NN_LANES];
         NN_UNROLL /* one row loop that is not unrolled forces the tile into memory */
         for (int r = 0; r < KERNEL_MR; r++) {
@@ -59,8 +60,8 @@ static void KERNEL(_exponentials)(size_t keys, real scale, real *restrict s, rea
             max[l] = v > max[l] ? v : max[l];
         }
     }
-    for (size_t begin = 0; begin < keys; begin += NN_CHUNK) {
-        size_t end = keys - begin < NN_CHUNK ? keys : begin + NN_CHUNK;
+    for (size_t begin = 0; begin < keys; begin += NN_WEIGHTS_CHUNK) {
+        size_t end = keys - begin < NN_WEIGHTS_CHUNK ? keys : begin + NN_WEIGHTS_CHUNK;
         real chunk[NN_LANES] = {0};
         for (size_t j = begin; j < end; j++) {
             NN_SIMD_MATH

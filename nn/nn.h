@@ -10,8 +10,10 @@
 #include "../base/base.h"
 
 enum {
-    NN_LANES = 16,       /* columns of a packed panel; lanes of a sum */
-    NN_CHUNK = 256,      /* terms of a dot product summed from zero before they are added to the element */
+    NN_LANES = 16,  /* columns of a packed panel; lanes of a sum */
+    NN_CHUNK = 256, /* terms of a dot product summed from zero before they are added to the element */
+    NN_WEIGHTS_CHUNK =
+        16,              /* the same for sums over attention weights: all of one sign, they grow faster and lose more */
     NN_SUM_BLOCK = 4096, /* terms of a long sum that the lanes take together */
     NN_MAX_ROWS = 16,    /* of a tile of the product, on any machine */
     NN_ALIGN = 64        /* bytes; of every allocation */
@@ -36,7 +38,7 @@ typedef struct nn_kernels {
     const char *name;
     size_t rows;
     /* c (rows,16), rows c_row apart, (+)= a panel (kc, rows) · b panel (kc, 16), in chunks; `first` starts the element */
-    void (*product)(size_t kc, const real *a, const real *b, real *c, size_t c_row, bool first);
+    void (*product)(size_t chunk, size_t kc, const real *a, const real *b, real *c, size_t c_row, bool first);
     /* s (keys,16): scores → exp(s·scale − max down the column); sum (16): the columns' sums, in chunks */
     void (*exponentials)(size_t keys, real scale, real *s, real *sum);
     void (*gelu)(size_t n, const real *x, real *y);
@@ -69,9 +71,9 @@ size_t nn_matmul_scratch(int threads);
 /* y (m,n), rows y_row apart = a (m,k) · B + bias (n) or NULL; element (i,j) of a is a[i * a_row + j * a_column]. */
 void nn_matmul(const nn_run *run, size_t m, const real *a, size_t a_row, size_t a_column, const nn_panels *b,
                const real *bias, real *y, size_t y_row);
-/* The same bits by three plain loops: the oracle. b (k,n) as nn_panels_pack takes it. */
-void nn_matmul_naive(size_t m, size_t n, size_t k, const real *a, size_t a_row, size_t a_column, const real *b,
-                     size_t stride_n, size_t stride_k, const real *bias, real *y, size_t y_row);
+/* The same bits by three plain loops: the oracle. chunk: NN_CHUNK. b (k,n) as nn_panels_pack takes it. */
+void nn_matmul_naive(size_t chunk, size_t m, size_t n, size_t k, const real *a, size_t a_row, size_t a_column,
+                     const real *b, size_t stride_n, size_t stride_k, const real *bias, real *y, size_t y_row);
 
 /* ---- attention (attention.c) --------------------------------------------------------------------------------- */
 
@@ -86,8 +88,8 @@ typedef struct nn_attention {
 } nn_attention;
 
 size_t nn_attention_scratch(size_t queries, size_t keys, size_t heads, size_t head_dim, int threads);
-/* out = softmax over keys of (q·kᵀ·scale) · v. The softmax is exp(s − max s), its sum in chunks as a dot product's; the
-   division by the sum comes after the product with v. */
+/* out = softmax over keys of (q·kᵀ·scale) · v. The softmax is exp(s − max s); its sum and the product with v run in
+   chunks of NN_WEIGHTS_CHUNK; the division by the sum comes last. */
 void nn_attention_forward(const nn_run *run, const nn_attention *at);
 void nn_attention_naive(const nn_attention *at, real *scores); /* oracle, same bits; scores (keys) is scratch */
 

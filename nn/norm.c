@@ -77,7 +77,8 @@ static real sum_of_squares(size_t n, const real *x, real mean, real *partial, in
 
 size_t nn_layernorm_scratch(size_t width, int threads) { return (size_t)threads * blocks_of(width); }
 
-static void row(size_t width, const real *x, const real *w, const real *b, real eps, real *y, real *partial, int threads) {
+static void row(size_t width, const real *x, const real *w, const real *b, real eps, real *y, real *partial,
+                int threads) {
     real mean = nn_sum(width, x, partial, threads) / (real)width;
     real variance = sum_of_squares(width, x, mean, partial, threads) / (real)width;
 #ifdef SEGFM_REAL_DOUBLE
@@ -102,6 +103,7 @@ void nn_layernorm_forward(const nn_run *run, size_t rows, size_t width, const re
 #else
         size_t thread = 0;
 #endif
-        row(width, x + (size_t)i * width, w, b, eps, y + (size_t)i * width, run->scratch + thread * blocks_of(width), 1);
+        row(width, x + (size_t)i * width, w, b, eps, y + (size_t)i * width, run->scratch + thread * blocks_of(width),
+            1);
     }
 }

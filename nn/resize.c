@@ -5,13 +5,14 @@ typedef struct {
     real low_weight, high_weight;
 } interpolation;
 
-/* PyTorch's area_pixel_compute_source_index with align_corners = False: in·(i + ½)/out − ½, not below 0. */
+/* PyTorch's area_pixel_compute_source_index with align_corners = False: in·(i + ½)/out − ½, not below 0. In double in both
+   builds: in float, scales that are no power of two would triple the error of the whole resize. */
 static interpolation interpolate(size_t i, size_t in, size_t out) {
-    real source = (real)in / (real)out * ((real)i + REAL_C(0.5)) - REAL_C(0.5);
+    double source = (double)in / (double)out * ((double)i + 0.5) - 0.5;
     source = source < 0 ? 0 : source;
     size_t low = (size_t)source;
     low = low < in - 1 ? low : in - 1;
-    real high_weight = source - (real)low;
+    real high_weight = (real)(source - (double)low);
     return (interpolation){low, low + (low < in - 1), REAL_C(1.0) - high_weight, high_weight};
 }
 

@@ -20,7 +20,8 @@ typedef struct fixture_array {
 static inline fixture fixture_open(const char *path) {
     fixture f = {0};
     segfm_error error = {0};
-    if (io_read_file(path, &f.file, &error) != SEGFM_OK || io_zip_open(f.file.data, f.file.size, &f.zip, &error) != SEGFM_OK) {
+    if (io_read_file(path, &f.file, &error) != SEGFM_OK ||
+        io_zip_open(f.file.data, f.file.size, &f.zip, &error) != SEGFM_OK) {
         printf("%s: %s\n", path, error.message);
         test_check(false, "fixture can be read", __FILE__, __LINE__);
         exit(test_summary());

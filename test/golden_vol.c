@@ -88,9 +88,7 @@ static tensor load(const golden *g, const char *prefix, const char *name, size_t
     return t;
 }
 
-static vol_shape shape_of(const double *v) {
-    return (vol_shape){{(int64_t)v[0], (int64_t)v[1], (int64_t)v[2]}};
-}
+static vol_shape shape_of(const double *v) { return (vol_shape){{(int64_t)v[0], (int64_t)v[1], (int64_t)v[2]}}; }
 
 static vol_box box_of(const double *v) {
     return (vol_box){{(int64_t)v[0], (int64_t)v[1], (int64_t)v[2]}, {(int64_t)v[3], (int64_t)v[4], (int64_t)v[5]}};
@@ -101,17 +99,13 @@ static vol_box challenge_box(const double *v) {
     return (vol_box){{(int64_t)v[0], (int64_t)v[4], (int64_t)v[3]}, {(int64_t)v[1], (int64_t)v[6], (int64_t)v[5]}};
 }
 
-static bool same_box(vol_box a, vol_box b) {
-    return memcmp(&a, &b, sizeof a) == 0;
-}
+static bool same_box(vol_box a, vol_box b) { return memcmp(&a, &b, sizeof a) == 0; }
 
 static bool same_triple(const int64_t a[3], const double *b) {
     return (double)a[0] == b[0] && (double)a[1] == b[1] && (double)a[2] == b[2];
 }
 
-static vol_box whole(vol_shape s) {
-    return (vol_box){{0, 0, 0}, {s.n[0] - 1, s.n[1] - 1, s.n[2] - 1}};
-}
+static vol_box whole(vol_shape s) { return (vol_box){{0, 0, 0}, {s.n[0] - 1, s.n[1] - 1, s.n[2] - 1}}; }
 
 static vol_box shifted(vol_box b, const int64_t by[3]) {
     for (int k = 0; k < 3; k++) b.lo[k] -= by[k], b.hi[k] -= by[k];
@@ -162,9 +156,7 @@ static prepared prepare(const tensor *t) {
     return p;
 }
 
-static void free_prepared(prepared *p) {
-    free(p->voxels), free(p->image);
-}
+static void free_prepared(prepared *p) { free(p->voxels), free(p->image); }
 
 static void check_stats(const prepared *p, const tensor *want, const tensor *normalised) {
     const vol_foreground *f = &p->stats;

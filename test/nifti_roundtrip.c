@@ -15,9 +15,7 @@ static int fail(const segfm_error *e) {
     return (int)e->status;
 }
 
-static size_t volume_voxels(const io_nifti *image) {
-    return (size_t)image->nx * (size_t)image->ny * (size_t)image->nz;
-}
+static size_t volume_voxels(const io_nifti *image) { return (size_t)image->nx * (size_t)image->ny * (size_t)image->nz; }
 
 /* Floats that are whole numbers of the type, in place of them. */
 static void *convert(const float *voxels, size_t n, io_dtype dtype) {

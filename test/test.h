@@ -25,13 +25,13 @@ static inline bool test_check(bool ok, const char *what, const char *file, int l
 }
 
 /* Compares n numbers with a reference; prints max-abs and relative L2 when it fails. */
-#define CHECK_CLOSE(name, got, want, n, atol, rtol)                                                                   \
+#define CHECK_CLOSE(name, got, want, n, atol, rtol)                                                                    \
     do {                                                                                                               \
         double max_abs_ = 0, sum_d_ = 0, sum_w_ = 0;                                                                   \
         bool ok_ = true;                                                                                               \
         for (size_t i_ = 0; i_ < (size_t)(n); i_++) {                                                                  \
             double g_ = (double)(got)[i_], w_ = (double)(want)[i_], d_ = fabs(g_ - w_);                                \
-            if (!(d_ <= (atol) + (rtol) * fabs(w_)) || !isfinite(w_)) ok_ = false;                                     \
+            if (!(d_ <= (atol) + (rtol)*fabs(w_)) || !isfinite(w_)) ok_ = false;                                       \
             if (!(d_ <= max_abs_)) max_abs_ = d_;                                                                      \
             sum_d_ += d_ * d_, sum_w_ += w_ * w_;                                                                      \
         }                                                                                                              \

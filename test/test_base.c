@@ -3,7 +3,8 @@
 
 static void test_format(void) {
     char text[64];
-    base_format(text, sizeof text, "%s %d %lld %llu %zu %x %c%%", "a", -7, -9000000000LL, 18446744073709551615ULL, (size_t)12, 255U, 'z');
+    base_format(text, sizeof text, "%s %d %lld %llu %zu %x %c%%", "a", -7, -9000000000LL, 18446744073709551615ULL,
+                (size_t)12, 255U, 'z');
     CHECK(strcmp(text, "a -7 -9000000000 18446744073709551615 12 ff z%") == 0);
     base_format(text, sizeof text, "%lld", -9223372036854775807LL - 1);
     CHECK(strcmp(text, "-9223372036854775808") == 0);
@@ -57,15 +58,18 @@ static void test_half(void) {
     }
     CHECK(wrong == 0);
     for (unsigned h = 0; h < 0x7BFFU; h++) {
-        float low = base_half_to_float((uint16_t)h), high = base_half_to_float((uint16_t)(h + 1)), middle = low + (high - low) / 2;
+        float low = base_half_to_float((uint16_t)h), high = base_half_to_float((uint16_t)(h + 1)),
+              middle = low + (high - low) / 2;
         wrong += base_float_to_half(middle) != (h % 2 == 0 ? h : h + 1);
         wrong += base_float_to_half(nextafterf(middle, 0)) != h && h > 0;
         wrong += base_float_to_half(nextafterf(middle, INFINITY)) != h + 1;
         wrong += base_float_to_half(-middle) != (0x8000U | (h % 2 == 0 ? h : h + 1));
     }
     CHECK(wrong == 0);
-    CHECK(base_half_to_float(0x3C00) == 1.0f && base_half_to_float(0x0001) == 0x1p-24f && base_half_to_float(0x7BFF) == 65504.0f);
-    CHECK(base_float_to_half(65519.9f) == 0x7BFF && base_float_to_half(65520.0f) == 0x7C00 && base_float_to_half(-INFINITY) == 0xFC00);
+    CHECK(base_half_to_float(0x3C00) == 1.0f && base_half_to_float(0x0001) == 0x1p-24f &&
+          base_half_to_float(0x7BFF) == 65504.0f);
+    CHECK(base_float_to_half(65519.9f) == 0x7BFF && base_float_to_half(65520.0f) == 0x7C00 &&
+          base_float_to_half(-INFINITY) == 0xFC00);
     CHECK(base_float_to_half(0x1p-25f) == 0 && base_float_to_half(0x1.000002p-25f) == 1);
 }
 

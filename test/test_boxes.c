@@ -14,13 +14,9 @@ static bool is_box(vol_box b, int64_t z0, int64_t y0, int64_t x0, int64_t z1, in
     return b.lo[0] == z0 && b.lo[1] == y0 && b.lo[2] == x0 && b.hi[0] == z1 && b.hi[1] == y1 && b.hi[2] == x1;
 }
 
-static bool same_box(vol_box a, vol_box b) {
-    return is_box(a, b.lo[0], b.lo[1], b.lo[2], b.hi[0], b.hi[1], b.hi[2]);
-}
+static bool same_box(vol_box a, vol_box b) { return is_box(a, b.lo[0], b.lo[1], b.lo[2], b.hi[0], b.hi[1], b.hi[2]); }
 
-static bool is_none(vol_box b) {
-    return is_box(b, -1, -1, -1, -1, -1, -1);
-}
+static bool is_none(vol_box b) { return is_box(b, -1, -1, -1, -1, -1, -1); }
 
 /* Both boxes of a mask from the list of its voxels, as they are defined. */
 static void naive_boxes(const uint8_t *mask, vol_shape s, vol_box *bounds, vol_box *prompt) {

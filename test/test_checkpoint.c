@@ -85,8 +85,11 @@ static void pickle_sizes(io_buffer *b, const size_t *sizes, int n) {
 }
 
 static const char *storage_class(io_dtype t) {
-    return t == IO_F16 ? "HalfStorage" : t == IO_BF16 ? "BFloat16Storage" : t == IO_F64 ? "DoubleStorage"
-         : t == IO_I64 ? "LongStorage" : "FloatStorage";
+    return t == IO_F16    ? "HalfStorage"
+           : t == IO_BF16 ? "BFloat16Storage"
+           : t == IO_F64  ? "DoubleStorage"
+           : t == IO_I64  ? "LongStorage"
+                          : "FloatStorage";
 }
 
 /* One float as dtype's bytes. */
@@ -193,7 +196,8 @@ static void pickle_tensor(torch_file *t, const recipe *r, const weights_spec *sp
     pickle_int(&t->pickle, offset);
     pickle_sizes(&t->pickle, spec->shape, spec->ndim);
     pickle_sizes(&t->pickle, stride, spec->ndim);
-    append_text(&t->pickle, "\x89" "ccollections\nOrderedDict\n)RtR");
+    append_text(&t->pickle, "\x89"
+                            "ccollections\nOrderedDict\n)RtR");
 }
 
 /* The i-th tensor that the recipe has. */

@@ -22,12 +22,14 @@ static void test_patches(void) {
 /* Whole numbers, so that equality can be demanded; both layouts of the input; more cells than a slab. */
 static void test_conv_transpose(const size_t grid[3], size_t in, size_t out, int threads, bool channel_first) {
     size_t cells = grid[0] * grid[1] * grid[2];
-    real *x = random_wholes(1, cells * in, -5, 5), *w = random_wholes(2, in * out * 8, -5, 5), *bias = random_wholes(3, out, -50, 50);
+    real *x = random_wholes(1, cells * in, -5, 5), *w = random_wholes(2, in * out * 8, -5, 5),
+         *bias = random_wholes(3, out, -50, 50);
     real *panels = aligned_reals(nn_panels_count(out * 8, in)), *y = malloc(cells * 8 * out * sizeof *y);
     real *scratch = aligned_reals(nn_conv_transpose_scratch(cells, out, threads));
     size_t cell_stride = channel_first ? 1 : in, channel_stride = channel_first ? cells : 1;
     nn_panels_pack(w, out * 8, in, 1, out * 8, panels, 1);
-    nn_conv_transpose_forward(&(nn_run){threads, scratch, nn_kernels_best()}, grid, x, cell_stride, channel_stride, &(nn_panels){out * 8, in, panels}, bias, y);
+    nn_conv_transpose_forward(&(nn_run){threads, scratch, nn_kernels_best()}, grid, x, cell_stride, channel_stride,
+                              &(nn_panels){out * 8, in, panels}, bias, y);
     int wrong = 0;
     for (size_t c = 0; c < out; c++)
         for (size_t z = 0; z < 2 * grid[0]; z++)
@@ -35,7 +37,8 @@ static void test_conv_transpose(const size_t grid[3], size_t in, size_t out, int
                 for (size_t s = 0; s < 2 * grid[2]; s++) {
                     size_t cell = (z / 2 * grid[1] + r / 2) * grid[2] + s / 2, tap = z % 2 * 4 + r % 2 * 2 + s % 2;
                     long sum = (long)bias[c];
-                    for (size_t i = 0; i < in; i++) sum += (long)x[cell * cell_stride + i * channel_stride] * (long)w[(i * out + c) * 8 + tap];
+                    for (size_t i = 0; i < in; i++)
+                        sum += (long)x[cell * cell_stride + i * channel_stride] * (long)w[(i * out + c) * 8 + tap];
                     wrong += y[((c * 2 * grid[0] + z) * 2 * grid[1] + r) * 2 * grid[2] + s] != (real)sum;
                 }
     CHECK(wrong == 0);

@@ -60,7 +60,7 @@ static void fill_ramp(unsigned char *p, size_t n) {
 }
 
 static void fill_text(unsigned char *p, size_t n) {
-    static const char *const words[16] = {"voxel", "mask", "the", "scan", "of",    "liver", "kidney", "a",
+    static const char *const words[16] = {"voxel", "mask", "the", "scan",    "of",    "liver", "kidney", "a",
                                           "slice", "and",  "is",  "spacing", "click", "box",   "prompt", "tumour"};
     uint32_t s = 1;
     for (size_t i = 0; i < n;) {
@@ -99,13 +99,13 @@ static void fill_fibonacci(unsigned char *p, size_t n) {
     }
 }
 
-static const filler fillers[] = {fill_zero, fill_random, fill_coins,  fill_runs,   fill_ramp,
+static const filler fillers[] = {fill_zero, fill_random, fill_coins,  fill_runs,     fill_ramp,
                                  fill_text, fill_window, fill_beyond, fill_fibonacci};
 enum { n_fillers = sizeof fillers / sizeof fillers[0] };
 
 static void test_round_trips(void) {
-    static const size_t sizes[] = {100,   255,   256,   257,   258,   259,   260,   261,   516,    517,
-                                   1000,  10945, 17710, 19999, 20000, 20001, 32767, 32768, 32769,  32770,
+    static const size_t sizes[] = {100,   255,   256,   257,   258,   259,   260,   261,    516,    517,
+                                   1000,  10945, 17710, 19999, 20000, 20001, 32767, 32768,  32769,  32770,
                                    33026, 65534, 65535, 65536, 65537, 65800, 98304, 131071, 200003, 1500000};
     enum { n_sizes = sizeof sizes / sizeof sizes[0] };
     unsigned char *p = allocate(sizes[n_sizes - 1]);
@@ -211,8 +211,8 @@ static void check_bytes(const io_buffer *b, const unsigned char *want, size_t n,
 static void test_bytes(void) {
     static const unsigned char empty[2] = {0x03, 0x00};
     /* "hello" in the fixed code: what zlib gives, too. */
-    static const unsigned char hello_zlib[13] = {0x78, 0x9C, 0xCB, 0x48, 0xCD, 0xC9, 0xC9, 0x07, 0x00,
-                                                 0x06, 0x2C, 0x02, 0x15};
+    static const unsigned char hello_zlib[13] = {0x78, 0x9C, 0xCB, 0x48, 0xCD, 0xC9, 0xC9,
+                                                 0x07, 0x00, 0x06, 0x2C, 0x02, 0x15};
     static const unsigned char hello_gzip[25] = {0x1F, 0x8B, 0x08, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
                                                  0xFF, 0xCB, 0x48, 0xCD, 0xC9, 0xC9, 0x07, 0x00, 0x86,
                                                  0xA6, 0x10, 0x36, 0x05, 0x00, 0x00, 0x00};

@@ -36,12 +36,14 @@ static void test_fourier(int threads) {
     for (int i = 0; i < POINTS; i++)
         for (int j = 0; j < HALF; j++) {
             double turns = 0;
-            for (int axis = 0; axis < 3; axis++) turns += (2 * (double)c[3 * i + axis] - 1) * (double)g[axis * HALF + j];
+            for (int axis = 0; axis < 3; axis++)
+                turns += (2 * (double)c[3 * i + axis] - 1) * (double)g[axis * HALF + j];
             want[i * 2 * HALF + j] = sin(2 * acos(-1) * turns);
             want[i * 2 * HALF + HALF + j] = cos(2 * acos(-1) * turns);
         }
     nn_fourier_forward(&run, POINTS, c, HALF, g, y);
-    CHECK_CLOSE("Fourier features", y, want, POINTS * 2 * HALF, sizeof(real) == 8 ? 2e-14 : 6e-8, 0); /* measured 6e-15, 3e-8 */
+    CHECK_CLOSE("Fourier features", y, want, POINTS * 2 * HALF, sizeof(real) == 8 ? 2e-14 : 6e-8,
+                0); /* measured 6e-15, 3e-8 */
     free(c), free(g);
 }
 

@@ -7,8 +7,10 @@ typedef struct shape {
 } shape;
 
 /* Around every edge: tiles, panels, chunks of 256, slices of 768, row blocks of 256. */
-static const shape shapes[] = {{1, 1, 1},      {1, 16, 255},   {2, 17, 256},   {3, 15, 257},  {5, 33, 511},  {7, 31, 513},   {16, 16, 768}, {17, 48, 769},
-                               {15, 5, 1025},  {31, 64, 96},   {255, 18, 40},  {256, 20, 33}, {257, 40, 17}, {300, 7, 1537}, {530, 3, 2},   {64, 200, 300}};
+static const shape shapes[] = {{1, 1, 1},     {1, 16, 255},   {2, 17, 256},  {3, 15, 257},
+                               {5, 33, 511},  {7, 31, 513},   {16, 16, 768}, {17, 48, 769},
+                               {15, 5, 1025}, {31, 64, 96},   {255, 18, 40}, {256, 20, 33},
+                               {257, 40, 17}, {300, 7, 1537}, {530, 3, 2},   {64, 200, 300}};
 
 /* nn_matmul gives the oracle's bits for every shape, thread count and stride, and touches nothing else. */
 static void test_against_naive(const nn_kernels *kernels, int threads) {
@@ -16,16 +18,18 @@ static void test_against_naive(const nn_kernels *kernels, int threads) {
     nn_run run = {threads, scratch, kernels};
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
         size_t m = shapes[i].m, n = shapes[i].n, k = shapes[i].k, y_row = n + 3;
-        real *a = random_reals(i, m * (k + 2), -1, 1), *b = random_reals(i + 100, n * k, -1, 1), *bias = random_reals(i + 200, n, -1, 1);
-        real *panels = aligned_reals(nn_panels_count(n, k)), *y = random_reals(7, m * y_row, 5, 6), *want = random_reals(7, m * y_row, 5, 6);
+        real *a = random_reals(i, m * (k + 2), -1, 1), *b = random_reals(i + 100, n * k, -1, 1),
+             *bias = random_reals(i + 200, n, -1, 1);
+        real *panels = aligned_reals(nn_panels_count(n, k)), *y = random_reals(7, m * y_row, 5, 6),
+             *want = random_reals(7, m * y_row, 5, 6);
         nn_panels_pack(b, n, k, k, 1, panels, threads);
         nn_matmul(&run, m, a, k + 2, 1, &(nn_panels){n, k, panels}, i % 2 == 0 ? bias : NULL, y, y_row);
-        nn_matmul_naive(m, n, k, a, k + 2, 1, b, k, 1, i % 2 == 0 ? bias : NULL, want, y_row);
+        nn_matmul_naive(NN_CHUNK, m, n, k, a, k + 2, 1, b, k, 1, i % 2 == 0 ? bias : NULL, want, y_row);
         CHECK(memcmp(y, want, m * y_row * sizeof *y) == 0);
 
         nn_panels_pack(b, n, k, 1, n, panels, threads); /* b as (k,n), a as (k,m) */
         nn_matmul(&run, m, a, 1, m, &(nn_panels){n, k, panels}, NULL, y, y_row);
-        nn_matmul_naive(m, n, k, a, 1, m, b, 1, n, NULL, want, y_row);
+        nn_matmul_naive(NN_CHUNK, m, n, k, a, 1, m, b, 1, n, NULL, want, y_row);
         CHECK(memcmp(y, want, m * y_row * sizeof *y) == 0);
         free(a), free(b), free(bias), free(panels), free(y), free(want);
     }
@@ -36,7 +40,7 @@ static void test_against_naive(const nn_kernels *kernels, int threads) {
 static void test_exact(void) {
     size_t m = 37, n = 29, k = 600;
     real *a = random_wholes(1, m * k, -9, 9), *b = random_wholes(2, n * k, -9, 9), *y = malloc(m * n * sizeof *y);
-    nn_matmul_naive(m, n, k, a, k, 1, b, k, 1, NULL, y, n);
+    nn_matmul_naive(NN_CHUNK, m, n, k, a, k, 1, b, k, 1, NULL, y, n);
     int wrong = 0;
     for (size_t i = 0; i < m; i++)
         for (size_t j = 0; j < n; j++) {
@@ -54,11 +58,14 @@ static void test_chunks(void) {
     a[0] = 1;
     for (int i = 1; i < 513; i++) a[i] = REAL_C(0x1p-25);
     for (int i = 0; i < 513; i++) one[i] = 1;
-    nn_matmul_naive(1, 1, 513, a, 513, 1, one, 513, 1, NULL, &y, 1);
+    nn_matmul_naive(NN_CHUNK, 1, 1, 513, a, 513, 1, one, 513, 1, NULL, &y, 1);
 #ifdef SEGFM_REAL_DOUBLE
     CHECK(y == 1 + 512 * 0x1p-25);
 #else
-    CHECK(y == 1 + 256 * 0x1p-25f); /* the first chunk's small terms vanish, the second chunk's stay, the last one's vanishes */
+    CHECK(
+        y ==
+        1 + 256 *
+                0x1p-25f); /* the first chunk's small terms vanish, the second chunk's stay, the last one's vanishes */
 #endif
 }
 

@@ -27,11 +27,11 @@ static double worst(function *f, oracle *reference, double low, double high) {
 
 /* Bounds beside what was measured (float build). */
 static void test_errors(void) {
-    CHECK(worst(nn_exp, exp, -87, 88.7) <= 1.0);             /* 0.98 */
-    CHECK(worst(nn_exp, exp, -104, -87) <= 1.0);             /* below the normal range: 0.5 of the smallest number */
-    CHECK(worst(nn_erf, erf, -4.5, 4.5) <= 1.2);             /* 1.12 */
+    CHECK(worst(nn_exp, exp, -87, 88.7) <= 1.0); /* 0.98 */
+    CHECK(worst(nn_exp, exp, -104, -87) <= 1.0); /* below the normal range: 0.5 of the smallest number */
+    CHECK(worst(nn_erf, erf, -4.5, 4.5) <= 1.2); /* 1.12 */
     CHECK(worst(nn_erf, erf, -0.01, 0.01) <= 1.2);
-    CHECK(worst(nn_tanh, tanh, -10, 10) <= 1.3);             /* 1.25 */
+    CHECK(worst(nn_tanh, tanh, -10, 10) <= 1.3); /* 1.25 */
     CHECK(worst(nn_tanh, tanh, -0.01, 0.01) <= 1.3);
     CHECK(worst(nn_sigmoid, sigmoid_oracle, -80, 80) <= 2.5); /* 1.95 */
 }
@@ -54,7 +54,7 @@ static void test_turns(void) {
         double angle = 6.283185307179586 * (t - floor(t)); /* the reduction keeps the oracle's argument exact */
         most = fmax(most, fmax(fabs(sine - sin(angle)), fabs(cosine - cos(angle))));
     }
-    CHECK(most <= 1e-15); /* 6e-16, mostly the oracle's own argument */
+    CHECK(most <= 1e-15);           /* 6e-16, mostly the oracle's own argument */
     for (int k = -9; k <= 9; k++) { /* quarter turns are exact */
         static const int sines[4] = {0, 1, 0, -1};
         nn_sin_cos_turns(0.25 * k, &sine, &cosine);

@@ -9,8 +9,28 @@
 
 /* The format's offsets, typed anew from its specification. */
 typedef enum {
-    SIZEOF_HDR, DIM, INTENT_P, INTENT_CODE, DATATYPE, BITPIX, PIXDIM, VOX_OFFSET, SLOPE, INTER, UNITS,
-    CAL_MAX, CAL_MIN, DESCRIP, QFORM, SFORM, QUATERN, QOFFSET, SROW, INTENT_NAME, MAGIC, FIELDS
+    SIZEOF_HDR,
+    DIM,
+    INTENT_P,
+    INTENT_CODE,
+    DATATYPE,
+    BITPIX,
+    PIXDIM,
+    VOX_OFFSET,
+    SLOPE,
+    INTER,
+    UNITS,
+    CAL_MAX,
+    CAL_MIN,
+    DESCRIP,
+    QFORM,
+    SFORM,
+    QUATERN,
+    QOFFSET,
+    SROW,
+    INTENT_NAME,
+    MAGIC,
+    FIELDS
 } field;
 
 typedef enum { INTEGER, REAL, TEXT } kind;

@@ -9,15 +9,18 @@ static void test_layernorm(void) {
     for (size_t i = 0; i < sizeof widths / sizeof widths[0]; i++)
         for (size_t rows = 1; rows <= 3; rows += 2) {
             size_t width = widths[i], n = rows * width;
-            real *x = random_reals(i, n, 2, 5), *w = random_reals(i + 9, width, 0.5, 1.5), *b = random_reals(i + 19, width, -1, 1);
-            real *y = malloc(n * sizeof *y), *again = malloc(n * sizeof *again), *scratch = aligned_reals(nn_layernorm_scratch(width, 3));
+            real *x = random_reals(i, n, 2, 5), *w = random_reals(i + 9, width, 0.5, 1.5),
+                 *b = random_reals(i + 19, width, -1, 1);
+            real *y = malloc(n * sizeof *y), *again = malloc(n * sizeof *again),
+                 *scratch = aligned_reals(nn_layernorm_scratch(width, 3));
             double *want = malloc(n * sizeof *want);
             for (size_t r = 0; r < rows; r++) {
                 double mean = 0, variance = 0;
                 for (size_t j = 0; j < width; j++) mean += (double)x[r * width + j] / (double)width;
                 for (size_t j = 0; j < width; j++) variance += pow((double)x[r * width + j] - mean, 2) / (double)width;
                 for (size_t j = 0; j < width; j++)
-                    want[r * width + j] = ((double)x[r * width + j] - mean) / sqrt(variance + 1e-5) * (double)w[j] + (double)b[j];
+                    want[r * width + j] =
+                        ((double)x[r * width + j] - mean) / sqrt(variance + 1e-5) * (double)w[j] + (double)b[j];
             }
             nn_layernorm_forward(&(nn_run){1, scratch, nn_kernels_best()}, rows, width, x, w, b, REAL_C(1e-5), y);
             double bound = sizeof(real) == 8 ? 1e-12 : 3e-6; /* measured 4e-15 (1e-13 for width 2), 1.2e-6 */
@@ -25,7 +28,8 @@ static void test_layernorm(void) {
             nn_layernorm_forward(&(nn_run){3, scratch, nn_kernels_best()}, rows, width, x, w, b, REAL_C(1e-5), again);
             CHECK(memcmp(y, again, n * sizeof *y) == 0);
             memcpy(again, x, n * sizeof *x);
-            nn_layernorm_forward(&(nn_run){2, scratch, nn_kernels_best()}, rows, width, again, w, b, REAL_C(1e-5), again); /* in place */
+            nn_layernorm_forward(&(nn_run){2, scratch, nn_kernels_best()}, rows, width, again, w, b, REAL_C(1e-5),
+                                 again); /* in place */
             CHECK(memcmp(y, again, n * sizeof *y) == 0);
             free(x), free(w), free(b), free(y), free(again), free(scratch), free(want);
         }

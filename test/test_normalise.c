@@ -64,9 +64,7 @@ static float voxel(int kind) {
     }
 }
 
-static bool near(double a, double b, double scale) {
-    return fabs(a - b) <= 1e-12 * scale;
-}
+static bool near(double a, double b, double scale) { return fabs(a - b) <= 1e-12 * scale; }
 
 static void test_stats(void) {
     static const size_t sizes[] = {2, 3, 7, 8, 9, 100, 1023, 1024, 1025, 1900, 8200, 30011};

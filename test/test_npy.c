@@ -139,8 +139,8 @@ static void test_conversions(void) {
     CHECK(io_array_to_i64(&a, w, NULL) == SEGFM_BAD_INPUT);
 
     /* Doubles around the limits of int64: 2^63 does not fit, −2^63 does; a half is not whole. */
-    static const double edges[6] = {9223372036854775808.0, -9223372036854775808.0, 0.5, -1e300,
-                                    9223372036854774784.0, -0.0};
+    static const double edges[6] = {
+        9223372036854775808.0, -9223372036854775808.0, 0.5, -1e300, 9223372036854774784.0, -0.0};
     static const bool fits[6] = {false, true, false, false, true, true};
     for (int i = 0; i < 6; i++) {
         unsigned char p[8];

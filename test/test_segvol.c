@@ -18,10 +18,26 @@ static weights_config config_of(const fixture *f) {
     uint32_t v[24];
     for (size_t i = 0; i < 24; i++) v[i] = (uint32_t)a.values[i];
     fixture_array_free(&a);
-    return (weights_config){.spatial = {v[0], v[1], v[2]}, .patch = {v[3], v[4], v[5]}, .dim = v[6], .depth = v[7], .heads = v[8], .mlp = v[9],
-                            .decoder_depth = v[10], .decoder_heads = v[11], .decoder_mlp = v[12], .decoder_cross_dim = v[13], .mask_tokens = v[14],
-                            .iou_hidden = v[15], .iou_layers = v[16], .hyper_layers = v[17], .up1 = v[18], .up2 = v[19], .gru_blocks = v[20],
-                            .gru_hidden = v[21], .topk = v[22], .text_dim = v[23]};
+    return (weights_config){.spatial = {v[0], v[1], v[2]},
+                            .patch = {v[3], v[4], v[5]},
+                            .dim = v[6],
+                            .depth = v[7],
+                            .heads = v[8],
+                            .mlp = v[9],
+                            .decoder_depth = v[10],
+                            .decoder_heads = v[11],
+                            .decoder_mlp = v[12],
+                            .decoder_cross_dim = v[13],
+                            .mask_tokens = v[14],
+                            .iou_hidden = v[15],
+                            .iou_layers = v[16],
+                            .hyper_layers = v[17],
+                            .up1 = v[18],
+                            .up2 = v[19],
+                            .gru_blocks = v[20],
+                            .gru_hidden = v[21],
+                            .topk = v[22],
+                            .text_dim = v[23]};
 }
 
 static segfm_status lay_out(network *n, const weights_file *file, nn_arena *arena, int threads, segfm_error *error) {
@@ -38,7 +54,8 @@ static network network_open(const fixture *f, int threads) {
     weights_write_options options = {.variant = "upstream", .provenance = "test"};
     weights_file file;
     segfm_error error = {0};
-    CHECK(weights_write(&config, &options, weights_formula_source, NULL, weights_sink_buffer, &n.bytes, &error) == SEGFM_OK);
+    CHECK(weights_write(&config, &options, weights_formula_source, NULL, weights_sink_buffer, &n.bytes, &error) ==
+          SEGFM_OK);
     CHECK(weights_open(n.bytes.data, n.bytes.size, &file, &error) == SEGFM_OK);
     nn_arena arena = {0};
     CHECK(lay_out(&n, &file, &arena, threads, &error) == SEGFM_OK);
@@ -73,7 +90,8 @@ static void check_tensor(const fixture *f, const char *name, int ndim, const siz
     distance d = distance_of(data, want.values, want.array.count);
     if (getenv("TEST_VERBOSE") != NULL) printf("%-70s max abs %.2e relative L2 %.2e\n", name, d.max_abs, d.relative_l2);
     if (!CHECK(d.finite && !d.reference_is_zero && d.max_abs <= t.max_abs && d.relative_l2 <= t.relative_l2))
-        printf("    %s: max abs %.3e (at most %.1e), relative L2 %.3e (at most %.1e)\n", name, d.max_abs, t.max_abs, d.relative_l2, t.relative_l2);
+        printf("    %s: max abs %.3e (at most %.1e), relative L2 %.3e (at most %.1e)\n", name, d.max_abs, t.max_abs,
+               d.relative_l2, t.relative_l2);
     fixture_array_free(&want);
 }
 
@@ -148,7 +166,8 @@ static void test_layers_teacher_forced(network *n, const char *path) {
     real box[6];
     segvol_point points[8];
     segvol_prompts prompts = prompts_of(&f, box, points);
-    size_t dim = n->net.config.dim, masks = n->net.config.mask_tokens, rows = 1 + masks + segvol_encode_prompts(&n->net, &n->ws, &prompts);
+    size_t dim = n->net.config.dim, masks = n->net.config.mask_tokens,
+           rows = 1 + masks + segvol_encode_prompts(&n->net, &n->ws, &prompts);
     CHECK(rows == 1 + masks + segvol_sparse_count(&prompts));
     memcpy(n->ws.query_pe, n->net.iou_token, dim * sizeof(real));
     memcpy(n->ws.query_pe + dim, n->net.mask_tokens, masks * dim * sizeof(real));
@@ -164,8 +183,10 @@ static void test_layers_teacher_forced(network *n, const char *path) {
 static void test_dense_pe(const network *n, const fixture *f) {
     real *volume = malloc(n->net.tokens * n->net.config.dim * sizeof *volume);
     for (size_t t = 0; t < n->net.tokens; t++)
-        for (size_t d = 0; d < n->net.config.dim; d++) volume[d * n->net.tokens + t] = n->net.dense_pe[t * n->net.config.dim + d];
-    check_tensor(f, "dense_pe", 5, (size_t[]){1, n->net.config.dim, n->net.grid[0], n->net.grid[1], n->net.grid[2]}, volume);
+        for (size_t d = 0; d < n->net.config.dim; d++)
+            volume[d * n->net.tokens + t] = n->net.dense_pe[t * n->net.config.dim + d];
+    check_tensor(f, "dense_pe", 5, (size_t[]){1, n->net.config.dim, n->net.grid[0], n->net.grid[1], n->net.grid[2]},
+                 volume);
     free(volume);
 }
 

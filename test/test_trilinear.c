@@ -17,7 +17,8 @@ static void test_against_tents(const size_t in[3], const size_t out[3], int thre
     for (size_t o = 0; o < m; o++)
         for (size_t i = 0; i < n; i++)
             want[o] += (double)x[i] * tent(o / (out[1] * out[2]), i / (in[1] * in[2]), in[0], out[0]) *
-                       tent(o / out[2] % out[1], i / in[2] % in[1], in[1], out[1]) * tent(o % out[2], i % in[2], in[2], out[2]);
+                       tent(o / out[2] % out[1], i / in[2] % in[1], in[1], out[1]) *
+                       tent(o % out[2], i % in[2], in[2], out[2]);
     nn_trilinear_forward(&(nn_run){threads, NULL, nn_kernels_best()}, in, x, out, y);
     CHECK_CLOSE("trilinear", y, want, m, sizeof(real) == 8 ? 1e-14 : 2e-6, 0); /* measured 2e-15, 5e-7 */
     free(x), free(y), free(want);
@@ -28,7 +29,7 @@ int main(void) {
     test_against_tents((size_t[]){4, 5, 3}, (size_t[]){7, 10, 12}, 3);
     test_against_tents((size_t[]){1, 1, 4}, (size_t[]){3, 2, 4}, 2);
     test_against_tents((size_t[]){6, 7, 9}, (size_t[]){3, 4, 5}, 2); /* downwards */
-    size_t same[3] = {3, 4, 5}; /* the same size changes no bit */
+    size_t same[3] = {3, 4, 5};                                      /* the same size changes no bit */
     real *x = random_reals(1, 60, -1, 1), y[60];
     nn_trilinear_forward(&(nn_run){1, NULL, nn_kernels_best()}, same, x, same, y);
     CHECK(memcmp(x, y, sizeof y) == 0);

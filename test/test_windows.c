@@ -12,13 +12,13 @@ typedef struct layout {
 } layout;
 
 static const layout layouts[] = {
-    {{{9, 12, 14}}, {2, 1, 3}, {{5, 9, 11}}, {{4, 6, 8}}},   /* several windows on every axis */
-    {{{9, 12, 14}}, {2, 1, 3}, {{5, 9, 8}}, {{8, 6, 8}}},    /* padded, several, exact; an odd deficit */
+    {{{9, 12, 14}}, {2, 1, 3}, {{5, 9, 11}}, {{4, 6, 8}}},    /* several windows on every axis */
+    {{{9, 12, 14}}, {2, 1, 3}, {{5, 9, 8}}, {{8, 6, 8}}},     /* padded, several, exact; an odd deficit */
     {{{9, 12, 14}}, {0, 0, 0}, {{9, 12, 14}}, {{9, 12, 14}}}, /* one exact window */
-    {{{3, 4, 5}}, {0, 0, 0}, {{3, 4, 5}}, {{6, 7, 5}}},      /* one padded window */
-    {{{3, 4, 9}}, {0, 3, 0}, {{3, 1, 9}}, {{2, 3, 4}}},      /* a one-voxel axis */
-    {{{2, 5, 4}}, {1, 0, 0}, {{1, 5, 4}}, {{1, 1, 3}}},      /* windows of one voxel: interval 1 */
-    {{{17, 2, 7}}, {0, 0, 0}, {{17, 2, 7}}, {{16, 5, 3}}},   /* last window almost the same as the one before */
+    {{{3, 4, 5}}, {0, 0, 0}, {{3, 4, 5}}, {{6, 7, 5}}},       /* one padded window */
+    {{{3, 4, 9}}, {0, 3, 0}, {{3, 1, 9}}, {{2, 3, 4}}},       /* a one-voxel axis */
+    {{{2, 5, 4}}, {1, 0, 0}, {{1, 5, 4}}, {{1, 1, 3}}},       /* windows of one voxel: interval 1 */
+    {{{17, 2, 7}}, {0, 0, 0}, {{17, 2, 7}}, {{16, 5, 3}}},    /* last window almost the same as the one before */
 };
 enum { LAYOUTS = sizeof layouts / sizeof layouts[0] };
 

@@ -53,8 +53,8 @@ segfm_status command_bench(int argc, char **argv, segfm_error *error) {
         decoder[round] = decoded - encoded;
         upsampling[round] = seconds() - decoded;
     }
-    printf("%s model, %s, %s kernels, %d threads, median of %d runs\n", full ? "full-size" : "tiny", REAL_NAME, n.workspace.run.kernels->name,
-           n.workspace.run.threads, ROUNDS);
+    printf("%s model, %s, %s kernels, %d threads, median of %d runs\n", full ? "full-size" : "tiny", REAL_NAME,
+           n.workspace.run.kernels->name, n.workspace.run.threads, ROUNDS);
     printf("encoder     %10.2f ms\n", 1e3 * median(encoder));
     printf("decoder     %10.2f ms\n", 1e3 * median(decoder));
     printf("upsampling  %10.2f ms\n", 1e3 * median(upsampling));

@@ -11,16 +11,20 @@
 static const char default_weights[] = "formula:tiny";
 
 segfm_status tool_formula_bytes(const weights_config *config, io_buffer *out, segfm_error *error) {
-    weights_write_options options = {.variant = "upstream", .provenance = "pseudo-random weights by the formula of the golden tests; not trained"};
+    weights_write_options options = {
+        .variant = "upstream", .provenance = "pseudo-random weights by the formula of the golden tests; not trained"};
     return weights_write(config, &options, weights_formula_source, NULL, weights_sink_buffer, out, error);
 }
 
-segfm_status tool_weights_bytes(const char *path, tool_model *out, const unsigned char **bytes, size_t *size, segfm_error *error) {
+segfm_status tool_weights_bytes(const char *path, tool_model *out, const unsigned char **bytes, size_t *size,
+                                segfm_error *error) {
     static const char formula[] = "formula:";
     *out = (tool_model){0};
     if (strncmp(path, formula, sizeof formula - 1) == 0) {
         const weights_config *config = weights_named_config(path + sizeof formula - 1);
-        if (config == NULL) return base_fail(error, SEGFM_BAD_USAGE, "model %s is unknown: there are formula:tiny and formula:full", path);
+        if (config == NULL)
+            return base_fail(error, SEGFM_BAD_USAGE, "model %s is unknown: there are formula:tiny and formula:full",
+                             path);
         segfm_status status = tool_formula_bytes(config, &out->generated, error);
         *bytes = out->generated.data;
         *size = out->generated.size;
@@ -39,7 +43,9 @@ segfm_status tool_model_open(const char *path, const tool_common *common, tool_m
     if (path == NULL) {
         path = default_weights;
         if (!common->quiet)
-            fputs("segfm: no weights given (-w): using pseudo-random ones, which show that everything runs but find no anatomy\n", stderr);
+            fputs("segfm: no weights given (-w): using pseudo-random ones, which show that everything runs but find no "
+                  "anatomy\n",
+                  stderr);
     }
     segfm_status status = tool_weights_bytes(path, out, &bytes, &size, error);
     if (status != SEGFM_OK) return status;

@@ -27,8 +27,10 @@ static void full_name(const char *name, char *out, size_t capacity) {
             base_format(out, capacity, "%s", spellings[i].full);
             return;
         }
-    if (strncmp(name, "block", 5) == 0 && name[5] >= '0' && name[5] <= '9') base_format(out, capacity, "image_encoder.blocks.%s", name + 5);
-    else if (strncmp(name, "layer", 5) == 0 && name[5] >= '0' && name[5] <= '9') base_format(out, capacity, "mask_decoder.transformer.layers.%s", name + 5);
+    if (strncmp(name, "block", 5) == 0 && name[5] >= '0' && name[5] <= '9')
+        base_format(out, capacity, "image_encoder.blocks.%s", name + 5);
+    else if (strncmp(name, "layer", 5) == 0 && name[5] >= '0' && name[5] <= '9')
+        base_format(out, capacity, "mask_decoder.transformer.layers.%s", name + 5);
     else base_format(out, capacity, "%s", name);
 }
 
@@ -41,7 +43,8 @@ static const char *const order[] = {
     "image_embedding",
     "dense_pe",
     "sparse",
-    "mask_decoder.transformer.layers.# .self_attn .norm1 .cross_attn_token_to_image .norm2 .mlp .norm3 .cross_attn_image_to_token .queries .keys",
+    "mask_decoder.transformer.layers.# .self_attn .norm1 .cross_attn_token_to_image .norm2 .mlp .norm3 "
+    ".cross_attn_image_to_token .queries .keys",
     "mask_decoder.transformer.final_attn_token_to_image",
     "transformer.hs",
     "transformer.src",
@@ -127,7 +130,8 @@ static segfm_status side_open(const char *path, side *s, segfm_error *error) {
         s->count = s->files.count;
     }
     if (status == SEGFM_OK && s->count == 0) status = base_fail(error, SEGFM_BAD_INPUT, "holds no tensor");
-    if (status == SEGFM_OK && (s->entries = calloc(s->count, sizeof *s->entries)) == NULL) status = base_fail(error, SEGFM_NO_MEMORY, "memory: got none for %zu names", s->count);
+    if (status == SEGFM_OK && (s->entries = calloc(s->count, sizeof *s->entries)) == NULL)
+        status = base_fail(error, SEGFM_NO_MEMORY, "memory: got none for %zu names", s->count);
     if (status != SEGFM_OK) return base_fail_where(error, status, path);
     for (size_t i = 0; i < s->count; i++) {
         char brief[256];
@@ -167,7 +171,8 @@ static segfm_status side_read(const side *s, const entry *e, tensor *t, segfm_er
         if (status == SEGFM_OK) status = io_read_file(path, &t->bytes, error);
     }
     if (status == SEGFM_OK) status = io_npy_parse(t->bytes.data, t->bytes.size, &t->array, error);
-    if (status == SEGFM_OK && t->array.dtype == IO_OBJECT) status = base_fail(error, SEGFM_BAD_INPUT, "tensor %s holds objects, need numbers", e->file);
+    if (status == SEGFM_OK && t->array.dtype == IO_OBJECT)
+        status = base_fail(error, SEGFM_BAD_INPUT, "tensor %s holds objects, need numbers", e->file);
     if (status == SEGFM_OK && (t->values = malloc((t->array.count + 1) * sizeof(double))) == NULL)
         status = base_fail(error, SEGFM_NO_MEMORY, "memory: got none for tensor %s", e->file);
     if (status == SEGFM_OK) io_array_to_f64(&t->array, t->values);
@@ -247,7 +252,8 @@ static void note_failure(totals *t, const char *name) {
     if (t->first[0] == '\0') base_format(t->first, sizeof t->first, "%s", name);
 }
 
-static segfm_status compare_entry(const side *a, const side *b, const entry *e, const limits *l, totals *t, segfm_error *error) {
+static segfm_status compare_entry(const side *a, const side *b, const entry *e, const limits *l, totals *t,
+                                  segfm_error *error) {
     const entry *mine = side_find(a, e->name);
     char shape[96], other[96];
     tensor x = {0}, y = {0};
@@ -298,7 +304,9 @@ static segfm_status compare_sides(const side *a, const side *b, const limits *l,
     size_t extra = 0;
     for (size_t i = 0; i < a->count; i++) extra += side_find(b, a->entries[i].name) == NULL;
     if (extra > 0) printf("%zu tensors only in %s, not compared\n", extra, a->path);
-    if (l->bits) printf("as float32: %zu of %zu elements equal, largest difference %u ulps\n", t.equal, t.elements, (unsigned)t.ulps);
+    if (l->bits)
+        printf("as float32: %zu of %zu elements equal, largest difference %u ulps\n", t.equal, t.elements,
+               (unsigned)t.ulps);
     if (t.failed > 0) printf("first to diverge: %s\n", t.first);
     printf("%zu tensors, %zu differ\n", t.tensors, t.failed);
     return holds(&t, l) ? SEGFM_OK : SEGFM_CHECK_FAILED;
@@ -308,11 +316,13 @@ segfm_status command_compare(int argc, char **argv, segfm_error *error) {
     const char *atol = NULL, *rtol = NULL, *paths[2];
     limits l = {1e-5, 1e-5, false};
     tool_common common;
-    const tool_option options[] = {{"--atol", .value = &atol}, {"--rtol", .value = &rtol}, {"--bits", .flag = &l.bits}, {0}};
+    const tool_option options[] = {
+        {"--atol", .value = &atol}, {"--rtol", .value = &rtol}, {"--bits", .flag = &l.bits}, {0}};
     segfm_status status = tool_parse(argc, argv, options, paths, 2, &common, error);
     if (status == SEGFM_OK && atol != NULL) status = tool_number(atol, "--atol", &l.atol, error);
     if (status == SEGFM_OK && rtol != NULL) status = tool_number(rtol, "--rtol", &l.rtol, error);
-    if (status == SEGFM_OK && (l.atol < 0 || l.rtol < 0)) status = base_fail(error, SEGFM_BAD_USAGE, "tolerances must not be negative");
+    if (status == SEGFM_OK && (l.atol < 0 || l.rtol < 0))
+        status = base_fail(error, SEGFM_BAD_USAGE, "tolerances must not be negative");
     if (status != SEGFM_OK) return status;
     side a = {0}, b = {0};
     status = side_open(paths[0], &a, error);

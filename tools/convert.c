@@ -105,8 +105,9 @@ static segfm_status read_hints(const char *spatial, const char *patch, const cha
         int n;
         uint32_t *out;
     } hints[] = {
-        {spatial, "--spatial", 3, out->spatial}, {patch, "--patch", 3, out->patch}, {heads, "--heads", 1, &out->heads},
-        {decoder_heads, "--decoder-heads", 1, &out->decoder_heads}, {topk, "--topk", 1, &out->topk},
+        {spatial, "--spatial", 3, out->spatial}, {patch, "--patch", 3, out->patch},
+        {heads, "--heads", 1, &out->heads},      {decoder_heads, "--decoder-heads", 1, &out->decoder_heads},
+        {topk, "--topk", 1, &out->topk},
     };
     for (size_t i = 0; i < sizeof hints / sizeof hints[0]; i++) {
         int64_t v[3];
@@ -126,10 +127,10 @@ segfm_status command_convert(int argc, char **argv, segfm_error *error) {
     weights_hints hints = {0};
     tool_common common;
     const tool_option known[] = {
-        {"-o", .value = &output},          {"--half", .flag = &options.half},
-        {"--spatial", .value = &spatial},  {"--patch", .value = &patch},
-        {"--heads", .value = &heads},      {"--decoder-heads", .value = &decoder_heads},
-        {"--topk", .value = &topk},        {0},
+        {"-o", .value = &output},         {"--half", .flag = &options.half},
+        {"--spatial", .value = &spatial}, {"--patch", .value = &patch},
+        {"--heads", .value = &heads},     {"--decoder-heads", .value = &decoder_heads},
+        {"--topk", .value = &topk},       {0},
     };
     segfm_status status = tool_parse(argc, argv, known, &input, 1, &common, error);
     if (status == SEGFM_OK) status = tool_need(output, "-o", error);

@@ -23,7 +23,8 @@ static const command commands[] = {
      "  -o MASK       labels 0/1, uint8, with the scan's geometry\n"
      "  --logits L    logits as float32; -100 outside of the cropped foreground\n"
      "  --overlay FIG picture (PNG) of the mask's middle slices over the scan\n"
-     "  --variant V   seed (default) or upstream; they differ only in corrections, which this version does not make yet\n"
+     "  --variant V   seed (default) or upstream; they differ only in corrections, which this version does not make "
+     "yet\n"
      "  --no-zoom     stop after the pass over the whole scan\n"},
     {"predict", command_predict, "a folder of challenge .npz files → their segmentations",
      "segfm predict IN_DIR OUT_DIR [-w W]\n\n"
@@ -32,7 +33,8 @@ static const command commands[] = {
      "segfm convert CHECKPOINT -o W [--half] [--spatial 32,256,256] [--patch 4,16,16] [--heads 12]\n"
      "              [--decoder-heads 8] [--topk 200]\n\n"
      "  CHECKPOINT is .pth/.bin/.pt (flat, {'model': …} or {'model_state_dict': …}), .safetensors, or formula:tiny,\n"
-     "  formula:full. --half stores matrices as float16. Sizes that tensors do not tell are options; axes are z,y,x.\n"},
+     "  formula:full. --half stores matrices as float16. Sizes that tensors do not tell are options; axes are "
+     "z,y,x.\n"},
     {"info", command_info, "what a weights file holds",
      "segfm info W [--tensors]\n\n"
      "  Sizes, variant, provenance, content hash (recomputed). --tensors lists the tensors.\n"},
@@ -64,16 +66,18 @@ static const command *find_command(const char *name) {
 
 static segfm_status help(int argc, char **argv, segfm_error *error) {
     const command *c = argc > 1 ? find_command(argv[1]) : NULL;
-    if (argc > 1 && c == NULL) return base_fail(error, SEGFM_BAD_USAGE, "unknown subcommand %s: see segfm help", argv[1]);
+    if (argc > 1 && c == NULL)
+        return base_fail(error, SEGFM_BAD_USAGE, "unknown subcommand %s: see segfm help", argv[1]);
     if (c != NULL) {
         printf("%s%s", c->usage, common_usage);
         return SEGFM_OK;
     }
     puts("segfm: segments an organ or lesion in a 3-D scan from a box.\nusage: segfm SUBCOMMAND …\n");
     for (size_t i = 0; i < COMMANDS; i++) printf("  %-9s %s\n", commands[i].name, commands[i].summary);
-    puts("\nsegfm help SUBCOMMAND tells more. Voxel coordinates are 0-based x,y,z as viewers show them (trace: z,y,x).\n"
-         "Exit codes: 0 done, 1 a comparison did not hold, 2 usage, 3 bad input, 4 memory, 5 could not write.\n"
-         "Not a medical device: for research and teaching only.");
+    puts(
+        "\nsegfm help SUBCOMMAND tells more. Voxel coordinates are 0-based x,y,z as viewers show them (trace: z,y,x).\n"
+        "Exit codes: 0 done, 1 a comparison did not hold, 2 usage, 3 bad input, 4 memory, 5 could not write.\n"
+        "Not a medical device: for research and teaching only.");
     return SEGFM_OK;
 }
 

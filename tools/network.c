@@ -3,7 +3,8 @@
 #include "tools.h"
 
 /* Binds and plans in the arena; staging NULL: counts. */
-static segfm_status lay_out(tool_network *n, const weights_file *file, size_t max_sparse, int threads, real *staging, nn_arena *arena, segfm_error *error) {
+static segfm_status lay_out(tool_network *n, const weights_file *file, size_t max_sparse, int threads, real *staging,
+                            nn_arena *arena, segfm_error *error) {
     segfm_status status = segvol_model_bind(&n->net, file, arena, staging, threads, error);
     if (status != SEGFM_OK) return status;
     n->embedding = nn_arena_reals(arena, n->net.tokens * n->net.config.dim);
@@ -12,20 +13,23 @@ static segfm_status lay_out(tool_network *n, const weights_file *file, size_t ma
     return segvol_workspace_plan(&n->workspace, &n->net, max_sparse, threads, arena, error);
 }
 
-static segfm_status allocate(tool_network *n, const weights_file *file, size_t max_sparse, int threads, segfm_error *error) {
+static segfm_status allocate(tool_network *n, const weights_file *file, size_t max_sparse, int threads,
+                             segfm_error *error) {
     nn_arena arena = {0};
     segfm_status status = lay_out(n, file, max_sparse, threads, NULL, &arena, error);
     if (status != SEGFM_OK) return status;
     real *staging = malloc(segvol_staging_count(file) * sizeof(real));
     n->memory = aligned_alloc(NN_ALIGN, arena.used);
-    if (staging == NULL || n->memory == NULL) status = base_fail(error, SEGFM_NO_MEMORY, "memory: got none, need %zu bytes", arena.used);
+    if (staging == NULL || n->memory == NULL)
+        status = base_fail(error, SEGFM_NO_MEMORY, "memory: got none, need %zu bytes", arena.used);
     arena = (nn_arena){.base = n->memory, .capacity = arena.used};
     if (status == SEGFM_OK) status = lay_out(n, file, max_sparse, threads, staging, &arena, error);
     free(staging);
     return status;
 }
 
-segfm_status tool_network_open(const unsigned char *bytes, size_t size, size_t max_sparse, int threads, tool_network *out, segfm_error *error) {
+segfm_status tool_network_open(const unsigned char *bytes, size_t size, size_t max_sparse, int threads,
+                               tool_network *out, segfm_error *error) {
     weights_file file;
     *out = (tool_network){0};
     segfm_status status = weights_open(bytes, size, &file, error);

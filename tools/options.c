@@ -65,7 +65,8 @@ segfm_status tool_parse(int argc, char **argv, const tool_option *options, const
             continue;
         }
         if (ended || argv[i][0] != '-' || argv[i][1] == '\0') {
-            if (count == positionals) return base_fail(error, SEGFM_BAD_USAGE, "unexpected argument %s: see segfm help %s", argv[i], argv[0]);
+            if (count == positionals)
+                return base_fail(error, SEGFM_BAD_USAGE, "unexpected argument %s: see segfm help %s", argv[i], argv[0]);
             positional[count++] = argv[i];
             continue;
         }
@@ -74,7 +75,8 @@ segfm_status tool_parse(int argc, char **argv, const tool_option *options, const
         if (status != SEGFM_OK) return status;
     }
     if (count < positionals)
-        return base_fail(error, SEGFM_BAD_USAGE, "arguments: got %d, need %d: see segfm help %s", count, positionals, argv[0]);
+        return base_fail(error, SEGFM_BAD_USAGE, "arguments: got %d, need %d: see segfm help %s", count, positionals,
+                         argv[0]);
     return SEGFM_OK;
 }
 
@@ -105,19 +107,23 @@ static bool scan_number(const char **text, double *out) {
     return true;
 }
 
-segfm_status tool_integers(const char *text, const char *what, int n, int64_t low, int64_t high, int64_t *out, segfm_error *error) {
+segfm_status tool_integers(const char *text, const char *what, int n, int64_t low, int64_t high, int64_t *out,
+                           segfm_error *error) {
     const char *p = text;
     for (int i = 0; i < n; i++) {
         if (!scan_integer(&p, low, high, &out[i]) || *p != (i + 1 < n ? ',' : '\0'))
-            return n == 1 ? base_fail(error, SEGFM_BAD_USAGE, "%s: got %s, need a whole number from %lld to %lld", what, text, (long long)low, (long long)high)
-                          : base_fail(error, SEGFM_BAD_USAGE, "%s: got %s, need %d whole numbers from %lld to %lld, separated by commas", what,
+            return n == 1 ? base_fail(error, SEGFM_BAD_USAGE, "%s: got %s, need a whole number from %lld to %lld", what,
+                                      text, (long long)low, (long long)high)
+                          : base_fail(error, SEGFM_BAD_USAGE,
+                                      "%s: got %s, need %d whole numbers from %lld to %lld, separated by commas", what,
                                       text, n, (long long)low, (long long)high);
         p++;
     }
     return SEGFM_OK;
 }
 
-segfm_status tool_integer(const char *text, const char *what, int64_t low, int64_t high, int64_t *out, segfm_error *error) {
+segfm_status tool_integer(const char *text, const char *what, int64_t low, int64_t high, int64_t *out,
+                          segfm_error *error) {
     return tool_integers(text, what, 1, low, high, out, error);
 }
 
@@ -125,8 +131,8 @@ segfm_status tool_numbers(const char *text, const char *what, int n, double *out
     const char *p = text;
     for (int i = 0; i < n; i++) {
         if (!scan_number(&p, &out[i]) || *p != (i + 1 < n ? ',' : '\0'))
-            return base_fail(error, SEGFM_BAD_USAGE, "%s: got %s, need %d finite number%s%s", what, text, n, n == 1 ? "" : "s",
-                             n == 1 ? "" : ", separated by commas");
+            return base_fail(error, SEGFM_BAD_USAGE, "%s: got %s, need %d finite number%s%s", what, text, n,
+                             n == 1 ? "" : "s", n == 1 ? "" : ", separated by commas");
         p++;
     }
     return SEGFM_OK;

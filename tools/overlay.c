@@ -34,7 +34,8 @@ static bool on_rim(const picture *p, const plane *pl, const int64_t at[3]) {
         int64_t next[3] = {at[0], at[1], at[2]};
         next[pl->across] += step[i][0];
         next[pl->down] += step[i][1];
-        bool inside = next[pl->across] >= 0 && next[pl->across] < p->scan->shape[pl->across] && next[pl->down] >= 0 && next[pl->down] < p->scan->shape[pl->down];
+        bool inside = next[pl->across] >= 0 && next[pl->across] < p->scan->shape[pl->across] && next[pl->down] >= 0 &&
+                      next[pl->down] < p->scan->shape[pl->down];
         if (!inside || p->mask[index_of(p->scan, next)] == 0) return true;
     }
     return false;
@@ -68,7 +69,8 @@ static void draw_panel(const picture *p, int index) {
     const plane *pl = &planes[index];
     const tool_scan *s = p->scan;
     double spacing[3] = {s->image.spacing[2], s->image.spacing[1], s->image.spacing[0]};
-    double width = (double)s->shape[pl->across] * spacing[pl->across], height = (double)s->shape[pl->down] * spacing[pl->down];
+    double width = (double)s->shape[pl->across] * spacing[pl->across],
+           height = (double)s->shape[pl->down] * spacing[pl->down];
     double scale = (width > height ? width : height) / PANEL;
     for (int row = 0; row < PANEL; row++)
         for (int column = 0; column < PANEL; column++) {
@@ -77,11 +79,13 @@ static void draw_panel(const picture *p, int index) {
             if (!(a >= 0 && a < (double)s->shape[pl->across] && d >= 0 && d < (double)s->shape[pl->down])) continue;
             int64_t at[3];
             at[pl->across] = (int64_t)a, at[pl->down] = (int64_t)d, at[pl->fixed] = p->middle[pl->fixed];
-            colour(p, pl, at, p->rgb + 3 * ((size_t)row * (3 * PANEL + 2 * GAP) + (size_t)(index * (PANEL + GAP) + column)));
+            colour(p, pl, at,
+                   p->rgb + 3 * ((size_t)row * (3 * PANEL + 2 * GAP) + (size_t)(index * (PANEL + GAP) + column)));
         }
 }
 
-segfm_status tool_overlay(const char *path, const tool_scan *scan, const uint8_t *mask, const int64_t *box, segfm_error *error) {
+segfm_status tool_overlay(const char *path, const tool_scan *scan, const uint8_t *mask, const int64_t *box,
+                          segfm_error *error) {
     picture p = {.scan = scan, .mask = mask, .box = box};
     vol_box shown = vol_mask_bounds(mask, (vol_shape){{scan->shape[0], scan->shape[1], scan->shape[2]}});
     for (int axis = 0; axis < 3; axis++) {

@@ -24,7 +24,8 @@ static void challenge_close(challenge *c) {
 }
 
 /* An object array with one element per class; absent: *out stays empty. */
-static segfm_status read_objects(const io_zip *zip, const char *name, io_buffer *bytes, io_pickle *out, uint32_t *classes, segfm_error *error) {
+static segfm_status read_objects(const io_zip *zip, const char *name, io_buffer *bytes, io_pickle *out,
+                                 uint32_t *classes, segfm_error *error) {
     char member[64];
     io_array array;
     base_format(member, sizeof member, "%s.npy", name);
@@ -32,13 +33,17 @@ static segfm_status read_objects(const io_zip *zip, const char *name, io_buffer 
     segfm_status status = tool_npz_array(zip, name, bytes, &array, error);
     if (status != SEGFM_OK) return status;
     if (array.dtype != IO_OBJECT) /* an empty list is saved as an array of no numbers */
-        return array.count == 0 ? SEGFM_OK : base_fail(error, SEGFM_BAD_INPUT, "array %s: got %s, need objects", name, io_dtype_name(array.dtype));
+        return array.count == 0 ? SEGFM_OK
+                                : base_fail(error, SEGFM_BAD_INPUT, "array %s: got %s, need objects", name,
+                                            io_dtype_name(array.dtype));
     status = io_pickle_parse(array.data, array.bytes, out, error);
     if (status != SEGFM_OK) return status;
     const io_pickle_node *root = &out->nodes[out->root];
-    if (root->kind != IO_PICKLE_ARRAY && root->kind != IO_PICKLE_LIST) return base_fail(error, SEGFM_BAD_INPUT, "array %s: its pickle holds no array", name);
+    if (root->kind != IO_PICKLE_ARRAY && root->kind != IO_PICKLE_LIST)
+        return base_fail(error, SEGFM_BAD_INPUT, "array %s: its pickle holds no array", name);
     if (*classes != 0 && root->count != *classes)
-        return base_fail(error, SEGFM_BAD_INPUT, "arrays boxes and clicks: got %d and %d classes, need the same number", (int)*classes, (int)root->count);
+        return base_fail(error, SEGFM_BAD_INPUT, "arrays boxes and clicks: got %d and %d classes, need the same number",
+                         (int)*classes, (int)root->count);
     *classes = root->count;
     return SEGFM_OK;
 }
@@ -49,7 +54,9 @@ static segfm_status challenge_open(const char *path, challenge *c, segfm_error *
     if (status == SEGFM_OK) status = io_zip_open(c->file.data, c->file.size, &c->zip, error);
     if (status == SEGFM_OK) status = read_objects(&c->zip, "boxes", &c->box_bytes, &c->boxes, &c->classes, error);
     if (status == SEGFM_OK) status = read_objects(&c->zip, "clicks", &c->click_bytes, &c->clicks, &c->classes, error);
-    if (status == SEGFM_OK && c->classes == 0) status = base_fail(error, SEGFM_BAD_INPUT, "no prompts: need an array boxes or clicks with one element per class");
+    if (status == SEGFM_OK && c->classes == 0)
+        status =
+            base_fail(error, SEGFM_BAD_INPUT, "no prompts: need an array boxes or clicks with one element per class");
     return status;
 }
 
@@ -59,14 +66,17 @@ static segfm_status box_of(const challenge *c, uint32_t i, int64_t box[6], segfm
     const io_pickle_node *entry = io_pickle_child(&c->boxes, &c->boxes.nodes[c->boxes.root], i);
     for (int k = 0; k < 6; k++) {
         const io_pickle_node *value = io_pickle_get(&c->boxes, entry, keys[k]);
-        if (value == NULL || !io_pickle_int(value, &box[k])) return base_fail(error, SEGFM_BAD_INPUT, "boxes, class %d: %s is missing or not a whole number", (int)i + 1, keys[k]);
+        if (value == NULL || !io_pickle_int(value, &box[k]))
+            return base_fail(error, SEGFM_BAD_INPUT, "boxes, class %d: %s is missing or not a whole number", (int)i + 1,
+                             keys[k]);
     }
     return SEGFM_OK;
 }
 
 /* The [z,y,x] of one click: a list or a numeric array of three. */
 static bool click_voxel(const io_pickle *p, const io_pickle_node *node, int64_t voxel[3]) {
-    if (node->kind == IO_PICKLE_ARRAY && node->array.dtype != IO_OBJECT) return node->array.count == 3 && io_array_to_i64(&node->array, voxel, NULL) == SEGFM_OK;
+    if (node->kind == IO_PICKLE_ARRAY && node->array.dtype != IO_OBJECT)
+        return node->array.count == 3 && io_array_to_i64(&node->array, voxel, NULL) == SEGFM_OK;
     if (node->kind != IO_PICKLE_LIST || node->count != 3) return false;
     for (uint32_t k = 0; k < 3; k++)
         if (!io_pickle_int(io_pickle_child(p, node, k), &voxel[k])) return false;
@@ -74,15 +84,18 @@ static bool click_voxel(const io_pickle *p, const io_pickle_node *node, int64_t 
 }
 
 /* Applies the clicks of class i with one label ("fg" or "bg"). */
-static segfm_status apply_clicks(segfm_session *session, const challenge *c, uint32_t i, const char *key, segfm_error *error) {
+static segfm_status apply_clicks(segfm_session *session, const challenge *c, uint32_t i, const char *key,
+                                 segfm_error *error) {
     const io_pickle_node *entry = io_pickle_child(&c->clicks, &c->clicks.nodes[c->clicks.root], i);
     const io_pickle_node *list = entry->kind == IO_PICKLE_DICT ? io_pickle_get(&c->clicks, entry, key) : NULL;
     if (list == NULL || list->kind == IO_PICKLE_NONE) return SEGFM_OK;
-    if (list->kind != IO_PICKLE_LIST) return base_fail(error, SEGFM_BAD_INPUT, "clicks, class %d: %s is not a list", (int)i + 1, key);
+    if (list->kind != IO_PICKLE_LIST)
+        return base_fail(error, SEGFM_BAD_INPUT, "clicks, class %d: %s is not a list", (int)i + 1, key);
     for (uint32_t k = 0; k < list->count; k++) {
         int64_t voxel[3];
         if (!click_voxel(&c->clicks, io_pickle_child(&c->clicks, list, k), voxel))
-            return base_fail(error, SEGFM_BAD_INPUT, "clicks, class %d: %s click %d is not [z, y, x]", (int)i + 1, key, (int)k + 1);
+            return base_fail(error, SEGFM_BAD_INPUT, "clicks, class %d: %s click %d is not [z, y, x]", (int)i + 1, key,
+                             (int)k + 1);
         segfm_status status = segfm_click(session, voxel, key[0] == 'f', error);
         if (status != SEGFM_OK) return status;
     }
@@ -100,11 +113,13 @@ static segfm_status segment_class(segfm_session *session, const challenge *c, ui
     }
     if (status == SEGFM_OK && c->clicks.nodes != NULL) status = apply_clicks(session, c, i, "fg", error);
     if (status == SEGFM_OK && c->clicks.nodes != NULL) status = apply_clicks(session, c, i, "bg", error);
-    return status == SEGFM_BAD_USAGE ? SEGFM_BAD_INPUT : status; /* a prompt outside of the scan is the file's fault here */
+    return status == SEGFM_BAD_USAGE ? SEGFM_BAD_INPUT
+                                     : status; /* a prompt outside of the scan is the file's fault here */
 }
 
 /* Writes the labels: uint8, or uint16 when there are more than 255 classes. */
-static segfm_status write_labels(const char *path, const tool_scan *scan, uint16_t *labels, uint32_t classes, segfm_error *error) {
+static segfm_status write_labels(const char *path, const tool_scan *scan, uint16_t *labels, uint32_t classes,
+                                 segfm_error *error) {
     size_t shape[3] = {(size_t)scan->shape[0], (size_t)scan->shape[1], (size_t)scan->shape[2]};
     io_buffer npy = {0};
     io_zip_writer zip = {0};
@@ -120,7 +135,8 @@ static segfm_status write_labels(const char *path, const tool_scan *scan, uint16
 }
 
 /* Every class in turn; later classes overwrite earlier ones. */
-static segfm_status segment_case(segfm_session *session, const challenge *c, uint16_t *labels, uint8_t *mask, segfm_error *error) {
+static segfm_status segment_case(segfm_session *session, const challenge *c, uint16_t *labels, uint8_t *mask,
+                                 segfm_error *error) {
     segfm_status status = segfm_set_volume(session, c->scan.voxels, error);
     for (uint32_t i = 0; status == SEGFM_OK && i < c->classes; i++) {
         status = segment_class(session, c, i, error);
@@ -131,7 +147,8 @@ static segfm_status segment_case(segfm_session *session, const challenge *c, uin
     return status;
 }
 
-static segfm_status predict_case(const segfm_model *model, const tool_common *common, const char *in, const char *out, segfm_error *error) {
+static segfm_status predict_case(const segfm_model *model, const tool_common *common, const char *in, const char *out,
+                                 segfm_error *error) {
     challenge c = {0};
     segfm_session *session = NULL;
     uint16_t *labels = NULL;
@@ -140,11 +157,13 @@ static segfm_status predict_case(const segfm_model *model, const tool_common *co
     options.threads = common->threads;
     options.max_clicks = 1024;
     segfm_status status = challenge_open(in, &c, error);
-    if (status == SEGFM_OK && c.classes > UINT16_MAX) status = base_fail(error, SEGFM_BAD_INPUT, "got %d classes, at most %d fit", (int)c.classes, UINT16_MAX);
+    if (status == SEGFM_OK && c.classes > UINT16_MAX)
+        status = base_fail(error, SEGFM_BAD_INPUT, "got %d classes, at most %d fit", (int)c.classes, UINT16_MAX);
     if (status == SEGFM_OK) {
         labels = calloc(c.scan.count, sizeof *labels);
         mask = malloc(c.scan.count);
-        if (labels == NULL || mask == NULL) status = base_fail(error, SEGFM_NO_MEMORY, "memory: got none for %zu labels", c.scan.count);
+        if (labels == NULL || mask == NULL)
+            status = base_fail(error, SEGFM_NO_MEMORY, "memory: got none for %zu labels", c.scan.count);
     }
     if (status == SEGFM_OK) status = segfm_session_new(model, c.scan.shape, &options, NULL, 0, &session, error);
     if (status == SEGFM_OK) status = segment_case(session, &c, labels, mask, error);
@@ -158,7 +177,8 @@ static segfm_status predict_case(const segfm_model *model, const tool_common *co
 }
 
 /* A case that fails is reported and the others go on; the first failure is the command's result. */
-static segfm_status predict_all(const segfm_model *model, const tool_common *common, const char *in_dir, const char *out_dir, const tool_names *names, segfm_error *error) {
+static segfm_status predict_all(const segfm_model *model, const tool_common *common, const char *in_dir,
+                                const char *out_dir, const tool_names *names, segfm_error *error) {
     segfm_status result = SEGFM_OK;
     for (size_t i = 0; i < names->count; i++) {
         char in[4096], out[4096];
@@ -167,7 +187,8 @@ static segfm_status predict_all(const segfm_model *model, const tool_common *com
         if (status == SEGFM_OK) status = tool_path(out, sizeof out, out_dir, names->items[i], &problem);
         if (status == SEGFM_OK) status = predict_case(model, common, in, out, &problem);
         if (status == SEGFM_OK) continue;
-        if (result != SEGFM_OK) fprintf(stderr, "segfm: %s%s%s\n", problem.where, problem.where[0] != '\0' ? ": " : "", problem.message);
+        if (result != SEGFM_OK)
+            fprintf(stderr, "segfm: %s%s%s\n", problem.where, problem.where[0] != '\0' ? ": " : "", problem.message);
         else {
             result = status;
             *error = problem;

@@ -3,7 +3,8 @@
 
 #include "tools.h"
 
-segfm_status tool_npz_array(const io_zip *zip, const char *name, io_buffer *bytes, io_array *array, segfm_error *error) {
+segfm_status tool_npz_array(const io_zip *zip, const char *name, io_buffer *bytes, io_array *array,
+                            segfm_error *error) {
     char member[128];
     base_format(member, sizeof member, "%s.npy", name);
     const io_zip_entry *e = io_zip_find(zip, member);
@@ -16,7 +17,8 @@ static segfm_status take_voxels(tool_scan *s, segfm_error *error) {
     size_t dims[3], bytes;
     for (int axis = 0; axis < 3; axis++) dims[axis] = (size_t)s->shape[axis];
     if (!base_count(dims, 3, sizeof(float), &bytes) || (s->voxels = malloc(bytes)) == NULL)
-        return base_fail(error, SEGFM_NO_MEMORY, "memory: got none for %lld x %lld x %lld voxels", (long long)s->shape[2], (long long)s->shape[1], (long long)s->shape[0]);
+        return base_fail(error, SEGFM_NO_MEMORY, "memory: got none for %lld x %lld x %lld voxels",
+                         (long long)s->shape[2], (long long)s->shape[1], (long long)s->shape[0]);
     s->count = bytes / sizeof(float);
     return SEGFM_OK;
 }
@@ -32,7 +34,8 @@ static segfm_status npz_spacing(const io_zip *zip, double spacing[3], segfm_erro
         status = base_fail(error, SEGFM_BAD_INPUT, "array spacing: got %zu elements, need 3 numbers", array.count);
     if (status == SEGFM_OK) io_array_to_f64(&array, spacing);
     for (int i = 0; status == SEGFM_OK && i < 3; i++)
-        if (!(spacing[i] > 0 && spacing[i] < 1e6)) status = base_fail(error, SEGFM_BAD_INPUT, "array spacing: element %d is not a positive length", i);
+        if (!(spacing[i] > 0 && spacing[i] < 1e6))
+            status = base_fail(error, SEGFM_BAD_INPUT, "array spacing: element %d is not a positive length", i);
     io_buffer_free(&bytes);
     return status;
 }
@@ -43,7 +46,8 @@ static segfm_status scan_from_npz(const io_zip *zip, tool_scan *s, segfm_error *
     double spacing[3];
     segfm_status status = tool_npz_array(zip, "imgs", &bytes, &imgs, error);
     if (status == SEGFM_OK && (imgs.ndim != 3 || imgs.count == 0 || imgs.dtype == IO_OBJECT))
-        status = base_fail(error, SEGFM_BAD_INPUT, "array imgs: got %d axes and %zu elements, need 3 axes of numbers", imgs.ndim, imgs.count);
+        status = base_fail(error, SEGFM_BAD_INPUT, "array imgs: got %d axes and %zu elements, need 3 axes of numbers",
+                           imgs.ndim, imgs.count);
     if (status == SEGFM_OK) status = npz_spacing(zip, spacing, error);
     if (status == SEGFM_OK) {
         for (int axis = 0; axis < 3; axis++) s->shape[axis] = (int64_t)imgs.shape[axis];
@@ -61,7 +65,8 @@ static segfm_status scan_from_nifti(const char *path, const char *volume, tool_s
     if (status != SEGFM_OK) return status;
     if (volume != NULL) status = tool_integer(volume, "--volume", 0, s->image.volumes - 1, &index, error);
     else if (s->image.volumes > 1)
-        status = base_fail(error, SEGFM_BAD_USAGE, "a 4-D scan of %lld volumes: give --volume 0 to %lld", (long long)s->image.volumes, (long long)s->image.volumes - 1);
+        status = base_fail(error, SEGFM_BAD_USAGE, "a 4-D scan of %lld volumes: give --volume 0 to %lld",
+                           (long long)s->image.volumes, (long long)s->image.volumes - 1);
     if (status != SEGFM_OK) return status;
     s->shape[0] = s->image.nz, s->shape[1] = s->image.ny, s->shape[2] = s->image.nx;
     status = take_voxels(s, error);

@@ -18,19 +18,22 @@ static segfm_status voxel_of(const io_nifti *image, const double mm[3], int64_t 
     for (int i = 0; i < 3; i++) {
         int p = (i + 1) % 3, q = (i + 2) % 3;
         d[i] = mm[i] - a[i][3];
-        for (int j = 0; j < 3; j++) minor[i][j] = a[p][(j + 1) % 3] * a[q][(j + 2) % 3] - a[p][(j + 2) % 3] * a[q][(j + 1) % 3];
+        for (int j = 0; j < 3; j++)
+            minor[i][j] = a[p][(j + 1) % 3] * a[q][(j + 2) % 3] - a[p][(j + 2) % 3] * a[q][(j + 1) % 3];
         det += a[0][i] * (a[1][(i + 1) % 3] * a[2][(i + 2) % 3] - a[1][(i + 2) % 3] * a[2][(i + 1) % 3]);
     }
     for (int j = 0; j < 3; j++) { /* inverse = adjugate / determinant; minor[i][j] is already the cofactor of a[i][j] */
         double v = (minor[0][j] * d[0] + minor[1][j] * d[1] + minor[2][j] * d[2]) / det;
-        if (!(fabs(v) < 1e9)) return base_fail(error, SEGFM_BAD_INPUT, "the scan's affine cannot turn millimetres into voxels");
+        if (!(fabs(v) < 1e9))
+            return base_fail(error, SEGFM_BAD_INPUT, "the scan's affine cannot turn millimetres into voxels");
         voxel[j] = (int64_t)floor(v + 0.5);
     }
     return SEGFM_OK;
 }
 
 /* The text of a point or box: n/3 points (x,y,z) → voxels. */
-static segfm_status read_voxels(const char *text, const char *what, int n, bool world, const io_nifti *image, int64_t *out, segfm_error *error) {
+static segfm_status read_voxels(const char *text, const char *what, int n, bool world, const io_nifti *image,
+                                int64_t *out, segfm_error *error) {
     if (!world) return tool_integers(text, what, n, -1000000000, 1000000000, out, error);
     double mm[6];
     segfm_status status = tool_numbers(text, what, n, mm, error);
@@ -52,7 +55,8 @@ static segfm_status read_box(const settings *o, const io_nifti *image, int64_t b
 }
 
 /* --click x,y,z,+ or x,y,z,- → {z,y,x} */
-static segfm_status read_click(const char *text, const settings *o, const io_nifti *image, int64_t voxel[3], bool *foreground, segfm_error *error) {
+static segfm_status read_click(const char *text, const settings *o, const io_nifti *image, int64_t voxel[3],
+                               bool *foreground, segfm_error *error) {
     char numbers[128];
     size_t n = strlen(text);
     int64_t v[3];
@@ -83,15 +87,18 @@ static segfm_status prompt(segfm_session *session, const settings *o, const io_n
 }
 
 /* memory: scan voxels bytes for the mask, then floats for the logits. */
-static segfm_status write_results(const segfm_session *session, const settings *o, const tool_scan *scan, segfm_error *error) {
+static segfm_status write_results(const segfm_session *session, const settings *o, const tool_scan *scan,
+                                  segfm_error *error) {
     uint8_t *mask = malloc(scan->count);
     float *logits = o->logits != NULL ? malloc(scan->count * sizeof *logits) : NULL;
     segfm_status status = SEGFM_OK;
-    if (mask == NULL || (o->logits != NULL && logits == NULL)) status = base_fail(error, SEGFM_NO_MEMORY, "memory: got none for %zu voxels of output", scan->count);
+    if (mask == NULL || (o->logits != NULL && logits == NULL))
+        status = base_fail(error, SEGFM_NO_MEMORY, "memory: got none for %zu voxels of output", scan->count);
     if (status == SEGFM_OK) status = segfm_mask(session, mask, scan->count, error);
     if (status == SEGFM_OK && logits != NULL) status = segfm_logits(session, logits, scan->count, error);
     if (status == SEGFM_OK) status = io_nifti_write_like(o->mask, &scan->image, IO_U8, mask, error);
-    if (status == SEGFM_OK && logits != NULL) status = io_nifti_write_like(o->logits, &scan->image, IO_F32, logits, error);
+    if (status == SEGFM_OK && logits != NULL)
+        status = io_nifti_write_like(o->logits, &scan->image, IO_F32, logits, error);
     if (status == SEGFM_OK && o->overlay != NULL) {
         int64_t box[6];
         if (o->box != NULL) status = read_box(o, &scan->image, box, error);
@@ -103,7 +110,8 @@ static segfm_status write_results(const segfm_session *session, const settings *
 }
 
 static segfm_status check_name(const char *path, segfm_error *error) {
-    if (path == NULL || tool_ends_with(path, ".nii") || tool_ends_with(path, ".nii.gz") || tool_ends_with(path, ".hdr") || tool_ends_with(path, ".img"))
+    if (path == NULL || tool_ends_with(path, ".nii") || tool_ends_with(path, ".nii.gz") ||
+        tool_ends_with(path, ".hdr") || tool_ends_with(path, ".img"))
         return SEGFM_OK;
     return base_fail(error, SEGFM_BAD_USAGE, "output %s: the name must end in .nii, .nii.gz, .hdr or .img", path);
 }
@@ -113,14 +121,17 @@ static segfm_status check_settings(const settings *o, segfm_error *error) {
     if (status == SEGFM_OK) status = tool_need(o->mask, "-o", error);
     if (status == SEGFM_OK) status = check_name(o->mask, error);
     if (status == SEGFM_OK) status = check_name(o->logits, error);
-    if (status == SEGFM_OK && o->box == NULL && o->clicks.count == 0) status = base_fail(error, SEGFM_BAD_USAGE, "no prompt: give --box or --click");
-    if (status == SEGFM_OK && o->variant != NULL && strcmp(o->variant, "seed") != 0 && strcmp(o->variant, "upstream") != 0)
+    if (status == SEGFM_OK && o->box == NULL && o->clicks.count == 0)
+        status = base_fail(error, SEGFM_BAD_USAGE, "no prompt: give --box or --click");
+    if (status == SEGFM_OK && o->variant != NULL && strcmp(o->variant, "seed") != 0 &&
+        strcmp(o->variant, "upstream") != 0)
         status = base_fail(error, SEGFM_BAD_USAGE, "--variant: got %s, need seed or upstream", o->variant);
     return status;
 }
 
 /* Opens everything, runs, writes; what was opened is closed by the caller. */
-static segfm_status run(const settings *o, tool_scan *scan, tool_model *model, segfm_session **session, segfm_error *error) {
+static segfm_status run(const settings *o, tool_scan *scan, tool_model *model, segfm_session **session,
+                        segfm_error *error) {
     segfm_status status = tool_scan_open(o->scan, o->volume, scan, error);
     if (status == SEGFM_OK) status = tool_model_open(o->weights, &o->common, model, error);
     if (status != SEGFM_OK) return status;
@@ -138,12 +149,11 @@ static segfm_status run(const settings *o, tool_scan *scan, tool_model *model, s
 
 segfm_status command_segment(int argc, char **argv, segfm_error *error) {
     settings o = {0};
-    const tool_option options[] = {{"-i", .value = &o.scan},          {"-w", .value = &o.weights},
-                                   {"--box", .value = &o.box},        {"--click", .list = &o.clicks},
-                                   {"-o", .value = &o.mask},          {"--logits", .value = &o.logits},
-                                   {"--overlay", .value = &o.overlay}, {"--variant", .value = &o.variant},
-                                   {"--volume", .value = &o.volume},  {"--no-zoom", .flag = &o.no_zoom},
-                                   {"--world", .flag = &o.world},     {0}};
+    const tool_option options[] = {
+        {"-i", .value = &o.scan},           {"-w", .value = &o.weights},        {"--box", .value = &o.box},
+        {"--click", .list = &o.clicks},     {"-o", .value = &o.mask},           {"--logits", .value = &o.logits},
+        {"--overlay", .value = &o.overlay}, {"--variant", .value = &o.variant}, {"--volume", .value = &o.volume},
+        {"--no-zoom", .flag = &o.no_zoom},  {"--world", .flag = &o.world},      {0}};
     segfm_status status = tool_parse(argc, argv, options, NULL, 0, &o.common, error);
     if (status == SEGFM_OK) status = check_settings(&o, error);
     if (status != SEGFM_OK) return status;

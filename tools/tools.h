@@ -42,11 +42,13 @@ segfm_status tool_parse(int argc, char **argv, const tool_option *options, const
 /* "the option %s is needed" when value is NULL. */
 segfm_status tool_need(const char *value, const char *option, segfm_error *error);
 /* A whole number in [low, high]; `what` names the option in the error. */
-segfm_status tool_integer(const char *text, const char *what, int64_t low, int64_t high, int64_t *out, segfm_error *error);
+segfm_status tool_integer(const char *text, const char *what, int64_t low, int64_t high, int64_t *out,
+                          segfm_error *error);
 /* A finite decimal number. */
 segfm_status tool_number(const char *text, const char *what, double *out, segfm_error *error);
 /* Exactly n numbers separated by commas. */
-segfm_status tool_integers(const char *text, const char *what, int n, int64_t low, int64_t high, int64_t *out, segfm_error *error);
+segfm_status tool_integers(const char *text, const char *what, int n, int64_t low, int64_t high, int64_t *out,
+                           segfm_error *error);
 segfm_status tool_numbers(const char *text, const char *what, int n, double *out, segfm_error *error);
 
 /* ---- shared by subcommands (common.c) ------------------------------------------------------------------------ */
@@ -61,7 +63,8 @@ typedef struct tool_model {
 segfm_status tool_model_open(const char *path, const tool_common *common, tool_model *out, segfm_error *error);
 void tool_model_close(tool_model *m);
 /* The bytes of a weights file or formula model, without building a model of them. */
-segfm_status tool_weights_bytes(const char *path, tool_model *out, const unsigned char **bytes, size_t *size, segfm_error *error);
+segfm_status tool_weights_bytes(const char *path, tool_model *out, const unsigned char **bytes, size_t *size,
+                                segfm_error *error);
 
 /* The networks alone, without a session: for the subcommands that look inside. (network.c) */
 typedef struct tool_network {
@@ -71,7 +74,8 @@ typedef struct tool_network {
     void *memory;
 } tool_network;
 /* From the bytes of a weights file; max_sparse as in segvol_workspace_plan. */
-segfm_status tool_network_open(const unsigned char *bytes, size_t size, size_t max_sparse, int threads, tool_network *out, segfm_error *error);
+segfm_status tool_network_open(const unsigned char *bytes, size_t size, size_t max_sparse, int threads,
+                               tool_network *out, segfm_error *error);
 void tool_network_close(tool_network *n);
 /* A weights file of the formula for any configuration, in memory. */
 segfm_status tool_formula_bytes(const weights_config *config, io_buffer *out, segfm_error *error);
@@ -91,7 +95,8 @@ segfm_status tool_npz_array(const io_zip *zip, const char *name, io_buffer *byte
 
 /* A picture of the three planes through the middle of the mask (of the box where the mask is empty): the scan in grey, the
    mask tinted, the box outlined. box (z0,y0,x0,z1,y1,x1) or NULL. (overlay.c) */
-segfm_status tool_overlay(const char *path, const tool_scan *scan, const uint8_t *mask, const int64_t *box, segfm_error *error);
+segfm_status tool_overlay(const char *path, const tool_scan *scan, const uint8_t *mask, const int64_t *box,
+                          segfm_error *error);
 
 /* A progress callback for segfm_options that draws a line on stderr when it is a terminal. */
 segfm_progress tool_progress;

@@ -119,7 +119,8 @@ static segfm_status read_window(const char *path, const segvol_model *m, inputs 
     for (int axis = 0; fits && axis < 3; axis++) fits = a->shape[a->ndim - 3 + axis] == want[axis];
     if (fits && a->ndim >= 4) fits = a->shape[a->ndim - 4] == 1;
     if (!fits || a->count == 0)
-        return base_fail(error, SEGFM_BAD_INPUT, "window: got %d axes, %zu elements, need %d x %d x %d or (B,1) before it", a->ndim, a->count,
+        return base_fail(error, SEGFM_BAD_INPUT,
+                         "window: got %d axes, %zu elements, need %d x %d x %d or (B,1) before it", a->ndim, a->count,
                          (int)want[0], (int)want[1], (int)want[2]);
     in->batch = a->ndim == 5 ? a->shape[0] : 1;
     in->windows = malloc(a->count * sizeof *in->windows);
@@ -134,10 +135,12 @@ static segfm_status read_window(const char *path, const segvol_model *m, inputs 
 
 static segfm_status read_prompts(const tool_list *boxes, const tool_list *points, inputs *in, segfm_error *error) {
     if (boxes->count != 0 && (size_t)boxes->count != in->batch)
-        return base_fail(error, SEGFM_BAD_USAGE, "--box: got %d, need one for each of %zu windows", boxes->count, in->batch);
+        return base_fail(error, SEGFM_BAD_USAGE, "--box: got %d, need one for each of %zu windows", boxes->count,
+                         in->batch);
     in->boxes = boxes->count == 0 ? NULL : malloc((size_t)boxes->count * 6 * sizeof *in->boxes);
     in->points = malloc(((size_t)points->count + 1) * sizeof *in->points);
-    if ((boxes->count != 0 && in->boxes == NULL) || in->points == NULL) return base_fail(error, SEGFM_NO_MEMORY, "memory: got none for the prompts");
+    if ((boxes->count != 0 && in->boxes == NULL) || in->points == NULL)
+        return base_fail(error, SEGFM_NO_MEMORY, "memory: got none for the prompts");
     for (int i = 0; i < boxes->count; i++) {
         double v[6];
         segfm_status status = tool_numbers(boxes->items[i], "--box", 6, v, error);
@@ -148,7 +151,8 @@ static segfm_status read_prompts(const tool_list *boxes, const tool_list *points
         double v[4];
         segfm_status status = tool_numbers(points->items[i], "--point", 4, v, error);
         if (status != SEGFM_OK) return status;
-        if (v[3] != 0 && v[3] != 1 && v[3] != -1) return base_fail(error, SEGFM_BAD_USAGE, "--point: got %s, the label must be 1, 0 or -1", points->items[i]);
+        if (v[3] != 0 && v[3] != 1 && v[3] != -1)
+            return base_fail(error, SEGFM_BAD_USAGE, "--point: got %s, the label must be 1, 0 or -1", points->items[i]);
         in->points[in->point_count++] = (segvol_point){(real)v[0], (real)v[1], (real)v[2], (int)v[3]};
     }
     return SEGFM_OK;
@@ -177,8 +181,9 @@ segfm_status command_trace(int argc, char **argv, segfm_error *error) {
     const char *weights = NULL, *window = NULL, *folder = NULL;
     tool_list boxes = {0}, points = {0};
     tool_common common;
-    const tool_option options[] = {{"-w", .value = &weights},   {"--window", .value = &window}, {"--box", .list = &boxes},
-                                   {"--point", .list = &points}, {"--out", .value = &folder},    {0}};
+    const tool_option options[] = {{"-w", .value = &weights},   {"--window", .value = &window},
+                                   {"--box", .list = &boxes},   {"--point", .list = &points},
+                                   {"--out", .value = &folder}, {0}};
     segfm_status status = tool_parse(argc, argv, options, NULL, 0, &common, error);
     if (status == SEGFM_OK) status = tool_need(weights, "-w", error);
     if (status == SEGFM_OK) status = tool_need(window, "--window", error);

@@ -1,17 +1,11 @@
 /* Boxes: of masks, their set operations, and the region of interest around a prediction. */
 #include "vol.h"
 
-static int64_t min64(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
+static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 
-static int64_t max64(int64_t a, int64_t b) {
-    return a > b ? a : b;
-}
+static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
 
-size_t vol_count(vol_shape s) {
-    return (size_t)s.n[0] * (size_t)s.n[1] * (size_t)s.n[2];
-}
+size_t vol_count(vol_shape s) { return (size_t)s.n[0] * (size_t)s.n[1] * (size_t)s.n[2]; }
 
 bool vol_box_is_empty(vol_box b) {
     for (int k = 0; k < 3; k++)
@@ -19,9 +13,7 @@ bool vol_box_is_empty(vol_box b) {
     return false;
 }
 
-vol_box vol_box_none(void) {
-    return (vol_box){{-1, -1, -1}, {-1, -1, -1}};
-}
+vol_box vol_box_none(void) { return (vol_box){{-1, -1, -1}, {-1, -1, -1}}; }
 
 vol_shape vol_box_shape(vol_box b) {
     vol_shape s;

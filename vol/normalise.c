@@ -130,9 +130,7 @@ static void select_ranks(const float *voxels, size_t n, double threshold, const 
 }
 
 /* numpy's interpolation: from the nearer end, so that t = 1 gives b exactly. */
-static double interpolate(double a, double b, double t) {
-    return t < 0.5 ? a + (b - a) * t : b - (b - a) * (1 - t);
-}
+static double interpolate(double a, double b, double t) { return t < 0.5 ? a + (b - a) * t : b - (b - a) * (1 - t); }
 
 static void find_percentiles(const float *voxels, size_t n, int threads, vol_foreground *f) {
     static const double fraction[2] = {0.05 / 100, 99.95 / 100};

@@ -10,9 +10,7 @@ static inline int64_t source_of(int64_t i, float scale, int64_t in) {
     return source < in ? source : in - 1;
 }
 
-int64_t vol_nearest_source(int64_t i, int64_t in, int64_t out) {
-    return source_of(i, (float)in / (float)out, in);
-}
+int64_t vol_nearest_source(int64_t i, int64_t in, int64_t out) { return source_of(i, (float)in / (float)out, in); }
 
 static void resize_row(const real *in, int64_t n, real *out, int64_t m) {
     float scale = (float)n / (float)m;

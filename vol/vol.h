@@ -18,7 +18,7 @@ typedef struct vol_box {
 /* Voxels of a shape; the caller has checked that they fit in memory. (This and the next three: boxes.c.) */
 size_t vol_count(vol_shape s);
 bool vol_box_is_empty(vol_box b);
-vol_box vol_box_none(void); /* (−1,…,−1) */
+vol_box vol_box_none(void);         /* (−1,…,−1) */
 vol_shape vol_box_shape(vol_box b); /* its extents; b is not empty */
 
 /* ---- normalise.c --------------------------------------------------------------------------------------------- */
@@ -78,8 +78,8 @@ vol_box vol_region(vol_box u, vol_shape s, vol_shape window);
    floor(window/2), at least 1; starts run by the interval and the last is clamped to the border. */
 typedef struct vol_windows {
     vol_shape region, window, padded;
-    int64_t pad_lo[3];  /* zeros before the region */
-    int64_t count[3];   /* windows per axis */
+    int64_t pad_lo[3]; /* zeros before the region */
+    int64_t count[3];  /* windows per axis */
     int64_t interval[3];
 } vol_windows;
 void vol_windows_plan(vol_shape region, vol_shape window, vol_windows *out);

@@ -5,13 +5,9 @@
 
 #include "vol.h"
 
-static int64_t min64(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
+static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 
-static int64_t max64(int64_t a, int64_t b) {
-    return a > b ? a : b;
-}
+static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
 
 void vol_windows_plan(vol_shape region, vol_shape window, vol_windows *out) {
     out->region = region;
@@ -28,9 +24,7 @@ void vol_windows_plan(vol_shape region, vol_shape window, vol_windows *out) {
     }
 }
 
-int64_t vol_windows_total(const vol_windows *w) {
-    return w->count[0] * w->count[1] * w->count[2];
-}
+int64_t vol_windows_total(const vol_windows *w) { return w->count[0] * w->count[1] * w->count[2]; }
 
 /* Start of the d-th window along axis k. */
 static int64_t axis_start(const vol_windows *w, int k, int64_t d) {

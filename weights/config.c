@@ -190,9 +190,12 @@ typedef struct row {
     {name ".q_proj.weight", {inner, DIM}, false}, {name ".q_proj.bias", {inner}, false},                               \
         {name ".k_proj.weight", {inner, DIM}, false}, {name ".k_proj.bias", {inner}, false},                           \
         {name ".v_proj.weight", {inner, DIM}, false}, {name ".v_proj.bias", {inner}, false},                           \
-        {name ".out_proj.weight", {DIM, inner}, false}, {name ".out_proj.bias", {DIM}, false}
+        {name ".out_proj.weight", {DIM, inner}, false}, {                                                              \
+        name ".out_proj.bias", {DIM}, false                                                                            \
+    }
 
-#define NORM(name) {name ".weight", {DIM}, false}, {name ".bias", {DIM}, false}
+#define NORM(name)                                                                                                     \
+    {name ".weight", {DIM}, false}, { name ".bias", {DIM}, false }
 
 static const row patch_embedding_rows[] = {
     {"position_embeddings", {ONE, TOKENS, DIM}, false},

@@ -23,8 +23,14 @@ enum {
 static const unsigned char magic[8] = {0x89, 'S', 'F', 'M', '\r', '\n', 0x1A, '\n'};
 
 /* The table's entry: a name, then at these offsets. */
-enum { ENTRY_DTYPE = WEIGHTS_NAME_MAX, ENTRY_NDIM = ENTRY_DTYPE + 4, ENTRY_SHAPE = ENTRY_NDIM + 4,
-       ENTRY_OFFSET = ENTRY_SHAPE + 8 * WEIGHTS_MAX_DIMS, ENTRY_SIZE = ENTRY_OFFSET + 8, ENTRY_HASH = ENTRY_SIZE + 8 };
+enum {
+    ENTRY_DTYPE = WEIGHTS_NAME_MAX,
+    ENTRY_NDIM = ENTRY_DTYPE + 4,
+    ENTRY_SHAPE = ENTRY_NDIM + 4,
+    ENTRY_OFFSET = ENTRY_SHAPE + 8 * WEIGHTS_MAX_DIMS,
+    ENTRY_SIZE = ENTRY_OFFSET + 8,
+    ENTRY_HASH = ENTRY_SIZE + 8
+};
 
 enum { CODE_F32 = 1, CODE_F16 = 2 };
 
@@ -42,11 +48,18 @@ static bool round_up(size_t n, size_t *out) {
 /* The order of the configuration's numbers in the file. */
 static void list_config(weights_config *c, uint32_t *fields[CONFIG_FIELDS]) {
     uint32_t *const list[CONFIG_FIELDS] = {
-        &c->spatial[0],   &c->spatial[1],       &c->spatial[2],  &c->patch[0],    &c->patch[1],
-        &c->patch[2],     &c->dim,              &c->depth,       &c->heads,       &c->mlp,
-        &c->decoder_depth, &c->decoder_heads,   &c->decoder_mlp, &c->decoder_cross_dim, &c->mask_tokens,
-        &c->iou_hidden,   &c->iou_layers,       &c->hyper_layers, &c->up1,        &c->up2,
-        &c->gru_blocks,   &c->gru_hidden,       &c->topk,        &c->text_dim,
+        &c->spatial[0],    &c->spatial[1],
+        &c->spatial[2],    &c->patch[0],
+        &c->patch[1],      &c->patch[2],
+        &c->dim,           &c->depth,
+        &c->heads,         &c->mlp,
+        &c->decoder_depth, &c->decoder_heads,
+        &c->decoder_mlp,   &c->decoder_cross_dim,
+        &c->mask_tokens,   &c->iou_hidden,
+        &c->iou_layers,    &c->hyper_layers,
+        &c->up1,           &c->up2,
+        &c->gru_blocks,    &c->gru_hidden,
+        &c->topk,          &c->text_dim,
     };
     memcpy(fields, list, sizeof list);
 }

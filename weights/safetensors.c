@@ -40,8 +40,8 @@ static segfm_status bad_tensor(parser *p, const weights_safetensor *t, const cha
 
 /* The next character that is not white space, or 0 at the end. */
 static unsigned char peek(parser *p) {
-    while (p->at < p->end && (p->bytes[p->at] == ' ' || p->bytes[p->at] == '\n' || p->bytes[p->at] == '\r' ||
-                              p->bytes[p->at] == '\t'))
+    while (p->at < p->end &&
+           (p->bytes[p->at] == ' ' || p->bytes[p->at] == '\n' || p->bytes[p->at] == '\r' || p->bytes[p->at] == '\t'))
         p->at++;
     return p->at < p->end ? p->bytes[p->at] : 0;
 }
@@ -121,9 +121,9 @@ static segfm_status read_dtype(parser *p, weights_safetensor *t) {
         const char *name;
         io_dtype dtype;
     } types[] = {
-        {"BOOL", IO_BOOL}, {"U8", IO_U8},   {"I8", IO_I8},   {"U16", IO_U16}, {"I16", IO_I16},   {"U32", IO_U32},
-        {"I32", IO_I32},   {"U64", IO_U64}, {"I64", IO_I64}, {"F16", IO_F16}, {"BF16", IO_BF16}, {"F32", IO_F32},
-        {"F64", IO_F64},
+        {"BOOL", IO_BOOL}, {"U8", IO_U8},   {"I8", IO_I8},   {"U16", IO_U16}, {"I16", IO_I16},
+        {"U32", IO_U32},   {"I32", IO_I32}, {"U64", IO_U64}, {"I64", IO_I64}, {"F16", IO_F16},
+        {"BF16", IO_BF16}, {"F32", IO_F32}, {"F64", IO_F64},
     };
     span name;
     segfm_status status = read_plain_string(p, &name);

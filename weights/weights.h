@@ -10,18 +10,18 @@
 
 /* Everything about the network's sizes. Axes are (z, y, x). */
 typedef struct weights_config {
-    uint32_t spatial[3]; /* voxels of the input window */
-    uint32_t patch[3];   /* voxels of a patch; divides spatial */
-    uint32_t dim;        /* width of the image encoder, of the prompts and of the decoder */
-    uint32_t depth, heads, mlp;                                  /* image encoder */
-    uint32_t decoder_depth, decoder_heads, decoder_mlp;          /* two-way transformer */
-    uint32_t decoder_cross_dim;                                  /* inner width of its cross-attentions (dim/2) */
-    uint32_t mask_tokens;                                        /* 4 */
-    uint32_t iou_hidden, iou_layers;                             /* IoU head */
-    uint32_t hyper_layers;                                       /* layers of each mask token's MLP (inner width dim) */
-    uint32_t up1, up2;                                           /* channels after the transposed convolutions */
-    uint32_t gru_blocks, gru_hidden, topk;                       /* corrector; gru_blocks 0: none, topk its K */
-    uint32_t text_dim;                                           /* width of the text encoder's output; 0: none */
+    uint32_t spatial[3];        /* voxels of the input window */
+    uint32_t patch[3];          /* voxels of a patch; divides spatial */
+    uint32_t dim;               /* width of the image encoder, of the prompts and of the decoder */
+    uint32_t depth, heads, mlp; /* image encoder */
+    uint32_t decoder_depth, decoder_heads, decoder_mlp; /* two-way transformer */
+    uint32_t decoder_cross_dim;                         /* inner width of its cross-attentions (dim/2) */
+    uint32_t mask_tokens;                               /* 4 */
+    uint32_t iou_hidden, iou_layers;                    /* IoU head */
+    uint32_t hyper_layers;                              /* layers of each mask token's MLP (inner width dim) */
+    uint32_t up1, up2;                                  /* channels after the transposed convolutions */
+    uint32_t gru_blocks, gru_hidden, topk;              /* corrector; gru_blocks 0: none, topk its K */
+    uint32_t text_dim;                                  /* width of the text encoder's output; 0: none */
 } weights_config;
 
 /* The sizes of the golden tests: "tiny", "full" (SPEC 2); NULL when there is no such name. */

@@ -17,14 +17,14 @@ static void add_norm(const segvol_workspace *ws, const segvol_norm *n, size_t ro
 }
 
 /* out (queries, dim) = out_proj(attention(q_proj(q), k_proj(k), v_proj(v))); q (queries, dim), k and v (keys, dim) */
-static void attend(const segvol_model *m, segvol_workspace *ws, const segvol_attention *a, size_t queries, const real *q,
-                   size_t keys, const real *k, const real *v, real *out) {
+static void attend(const segvol_model *m, segvol_workspace *ws, const segvol_attention *a, size_t queries,
+                   const real *q, size_t keys, const real *k, const real *v, real *out) {
     size_t inner = a->q_proj.weight.n, heads = m->config.decoder_heads;
     linear(ws, &a->q_proj, queries, q, ws->q);
     linear(ws, &a->k_proj, keys, k, ws->k);
     linear(ws, &a->v_proj, keys, v, ws->v);
-    nn_attention attention = {queries, keys,  heads, inner / heads, ws->q, ws->k, ws->v, inner,
-                              inner,   inner, ws->attended, inner,  0};
+    nn_attention attention = {queries, keys,  heads, inner / heads, ws->q, ws->k, ws->v,
+                              inner,   inner, inner, ws->attended,  inner, 0};
     attention.scale = REAL_C(1.0) / (real)sqrt((double)(inner / heads));
     nn_attention_forward(&ws->run, &attention);
     linear(ws, &a->out_proj, queries, ws->attended, out);

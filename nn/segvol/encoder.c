@@ -19,8 +19,9 @@ void segvol_block_forward(const segvol_model *m, segvol_workspace *ws, int index
     segvol_trace_rows(ws, "image_encoder.blocks.%d.norm1", index, tokens, dim, ws->normed);
     linear(ws, &b->qkv, tokens, ws->normed, ws->qkv); /* columns (q|k|v, head, dim) */
     segvol_trace_rows(ws, "image_encoder.blocks.%d.attn.qkv", index, tokens, 3 * dim, ws->qkv);
-    nn_attention attention = {tokens,   tokens,  heads,   dim / heads, ws->qkv, ws->qkv + dim, ws->qkv + 2 * dim,
-                              3 * dim,  3 * dim, 3 * dim, ws->normed,  dim,     0};
+    nn_attention attention = {
+        tokens,  tokens,  heads,      dim / heads, ws->qkv, ws->qkv + dim, ws->qkv + 2 * dim, 3 * dim,
+        3 * dim, 3 * dim, ws->normed, dim,         0};
     attention.scale = REAL_C(1.0) / (real)sqrt((double)(dim / heads));
     nn_attention_forward(run, &attention);
     linear(ws, &b->out_proj, tokens, ws->normed, ws->mixed);

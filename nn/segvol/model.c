@@ -158,12 +158,14 @@ static void bind_decoder(binder *b, segvol_model *m) {
     m->iou_head = bind_mlp(b, "mask_decoder.iou_prediction_head.", m->config.iou_layers);
 }
 
-segfm_status segvol_model_bind(segvol_model *model, const weights_file *file, nn_arena *arena, real *staging, int threads,
-                               segfm_error *error) {
+segfm_status segvol_model_bind(segvol_model *model, const weights_file *file, nn_arena *arena, real *staging,
+                               int threads, segfm_error *error) {
     const weights_config *c = &file->config;
     if (c->mask_tokens > SEGVOL_MAX_MASKS || c->hyper_layers > SEGVOL_MAX_MLP || c->iou_layers > SEGVOL_MAX_MLP)
-        return base_fail(error, SEGFM_BAD_INPUT, "mask tokens and MLP layers: got %d, %d and %d, at most %d, %d and %d are supported",
-                         (int)c->mask_tokens, (int)c->hyper_layers, (int)c->iou_layers, SEGVOL_MAX_MASKS, SEGVOL_MAX_MLP, SEGVOL_MAX_MLP);
+        return base_fail(error, SEGFM_BAD_INPUT,
+                         "mask tokens and MLP layers: got %d, %d and %d, at most %d, %d and %d are supported",
+                         (int)c->mask_tokens, (int)c->hyper_layers, (int)c->iou_layers, SEGVOL_MAX_MASKS,
+                         SEGVOL_MAX_MLP, SEGVOL_MAX_MLP);
     *model = (segvol_model){.config = *c, .tokens = 1, .low_voxels = 1, .window_voxels = 1};
     for (int axis = 0; axis < 3; axis++) {
         model->grid[axis] = c->spatial[axis] / c->patch[axis];
@@ -179,7 +181,8 @@ segfm_status segvol_model_bind(segvol_model *model, const weights_file *file, nn
     model->dense_pe = nn_arena_reals(arena, model->tokens * c->dim);
     if (b.status == SEGFM_OK && arena->failed)
         b.status = base_fail(error, SEGFM_NO_MEMORY, "the model does not fit into %zu bytes", arena->capacity);
-    if (b.status == SEGFM_OK && arena->base != NULL) /* position_embeddings (tokens, dim) is in the file: staging holds (tokens, 3) */
+    if (b.status == SEGFM_OK &&
+        arena->base != NULL) /* position_embeddings (tokens, dim) is in the file: staging holds (tokens, 3) */
         segvol_dense_pe(model, &(nn_run){threads, NULL, nn_kernels_best()}, staging, model->dense_pe);
     return b.status;
 }
@@ -248,14 +251,15 @@ segfm_status segvol_workspace_plan(segvol_workspace *ws, const segvol_model *m, 
 
 /* ---- trace --------------------------------------------------------------------------------------------------- */
 
-void segvol_trace_rows(const segvol_workspace *ws, const char *name, int index, size_t rows, size_t columns, const real *data) {
+void segvol_trace_rows(const segvol_workspace *ws, const char *name, int index, size_t rows, size_t columns,
+                       const real *data) {
     if (ws->trace == NULL) return;
     char path[WEIGHTS_NAME_MAX];
     base_format(path, sizeof path, name, index);
     ws->trace(ws->trace_user, path, 3, (size_t[]){1, rows, columns}, data);
 }
 
-void segvol_trace_volume(const segvol_workspace *ws, const char *name, size_t channels, const size_t grid[3], const real *data) {
-    if (ws->trace != NULL)
-        ws->trace(ws->trace_user, name, 5, (size_t[]){1, channels, grid[0], grid[1], grid[2]}, data);
+void segvol_trace_volume(const segvol_workspace *ws, const char *name, size_t channels, const size_t grid[3],
+                         const real *data) {
+    if (ws->trace != NULL) ws->trace(ws->trace_user, name, 5, (size_t[]){1, channels, grid[0], grid[1], grid[2]}, data);
 }

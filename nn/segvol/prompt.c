@@ -14,7 +14,8 @@ static void normalise(const segvol_model *m, real z, real y, real x, real out[3]
 }
 
 /* sparse (dim) = features of the voxel + embedding */
-static void encode_voxel(const segvol_model *m, const nn_run *run, real z, real y, real x, const real *embedding, real *sparse) {
+static void encode_voxel(const segvol_model *m, const nn_run *run, real z, real y, real x, const real *embedding,
+                         real *sparse) {
     real coordinates[3];
     normalise(m, z, y, x, coordinates);
     nn_fourier_forward(run, 1, coordinates, m->config.dim / 2, m->gaussian, sparse);

@@ -47,30 +47,30 @@ typedef struct segvol_mlp {
 
 typedef struct segvol_model {
     weights_config config;
-    size_t grid[3];      /* tokens per axis: spatial / patch */
-    size_t tokens;       /* of the image: their product */
-    size_t low_res[3];   /* mask before upsampling: 4 · grid */
-    size_t low_voxels;   /* their product */
+    size_t grid[3];    /* tokens per axis: spatial / patch */
+    size_t tokens;     /* of the image: their product */
+    size_t low_res[3]; /* mask before upsampling: 4 · grid */
+    size_t low_voxels; /* their product */
     size_t window_voxels;
 
-    segvol_linear patch_embedding;     /* image_encoder.patch_embedding.patch_embeddings.1 */
-    const real *position_embeddings;   /* (tokens, dim) */
-    segvol_block *blocks;              /* depth */
-    segvol_norm norm;                  /* image_encoder.norm */
+    segvol_linear patch_embedding;   /* image_encoder.patch_embedding.patch_embeddings.1 */
+    const real *position_embeddings; /* (tokens, dim) */
+    segvol_block *blocks;            /* depth */
+    segvol_norm norm;                /* image_encoder.norm */
 
-    const real *gaussian;              /* (3, dim/2) */
-    const real *point_embeddings[4];   /* (dim): background, foreground, first corner, second corner */
-    const real *not_a_point;           /* (dim) */
-    const real *no_mask;               /* (dim) */
-    real *dense_pe;                    /* (tokens, dim), computed at binding */
+    const real *gaussian;            /* (3, dim/2) */
+    const real *point_embeddings[4]; /* (dim): background, foreground, first corner, second corner */
+    const real *not_a_point;         /* (dim) */
+    const real *no_mask;             /* (dim) */
+    real *dense_pe;                  /* (tokens, dim), computed at binding */
 
     const real *iou_token, *mask_tokens; /* (1, dim), (mask_tokens, dim) */
     segvol_two_way *layers;              /* decoder_depth */
     segvol_attention final_attention;
     segvol_norm norm_final;
-    segvol_linear up1, up2;              /* output_upscaling.0 and .3; weights packed with k = in, n = out·8 */
-    segvol_norm up_norm;                 /* output_upscaling.1, over the whole block */
-    segvol_mlp hyper[SEGVOL_MAX_MASKS];  /* one per mask token */
+    segvol_linear up1, up2;             /* output_upscaling.0 and .3; weights packed with k = in, n = out·8 */
+    segvol_norm up_norm;                /* output_upscaling.1, over the whole block */
+    segvol_mlp hyper[SEGVOL_MAX_MASKS]; /* one per mask token */
     segvol_mlp iou_head;
 } segvol_model;
 
@@ -79,8 +79,8 @@ size_t segvol_staging_count(const weights_file *file);
 /* Binds the model to a file: copies every tensor the forward pass needs into the arena (linear weights packed). With a
    counting arena (base NULL, staging NULL) only the need is computed. SEGFM_BAD_INPUT names a tensor with a value that
    is not finite; SEGFM_NO_MEMORY when the arena is too small. */
-segfm_status segvol_model_bind(segvol_model *model, const weights_file *file, nn_arena *arena, real *staging, int threads,
-                               segfm_error *error);
+segfm_status segvol_model_bind(segvol_model *model, const weights_file *file, nn_arena *arena, real *staging,
+                               int threads, segfm_error *error);
 
 /* ---- running it ---------------------------------------------------------------------------------------------- */
 
@@ -99,20 +99,20 @@ typedef struct segvol_workspace {
     real *hidden;  /* (tokens, mlp) */
     real *mixed;   /* (tokens, dim): what a residual adds */
     /* decoder; n = 1 + mask_tokens + max_sparse rows of tokens */
-    real *sparse;               /* (max_sparse, dim) */
-    real *queries, *query_pe;   /* (n, dim) */
-    real *keys;                 /* (tokens, dim) */
+    real *sparse;                /* (max_sparse, dim) */
+    real *queries, *query_pe;    /* (n, dim) */
+    real *keys;                  /* (tokens, dim) */
     real *with_pe_q, *with_pe_k; /* operand plus its position encoding: (n, dim), (tokens, dim) */
-    real *q, *k, *v, *attended; /* projections: (max(n, tokens), dim) */
-    real *token_out;            /* (max(n, tokens), dim) */
-    real *token_hidden;         /* (n, decoder_mlp) */
-    real *mlp_a, *mlp_b;        /* (max width of the heads' MLPs): the two ends of a layer */
-    real *up1;                  /* (up1, 8 · tokens) */
-    real *up2;                  /* (up2, 64 · tokens) */
-    real *hyper;                /* (mask_tokens, up2) */
-    real *panels;               /* up2 packed as right operand */
-    real *masks;                /* (mask_tokens, low_res): all masks' logits */
-    real *iou;                  /* (mask_tokens) */
+    real *q, *k, *v, *attended;  /* projections: (max(n, tokens), dim) */
+    real *token_out;             /* (max(n, tokens), dim) */
+    real *token_hidden;          /* (n, decoder_mlp) */
+    real *mlp_a, *mlp_b;         /* (max width of the heads' MLPs): the two ends of a layer */
+    real *up1;                   /* (up1, 8 · tokens) */
+    real *up2;                   /* (up2, 64 · tokens) */
+    real *hyper;                 /* (mask_tokens, up2) */
+    real *panels;                /* up2 packed as right operand */
+    real *masks;                 /* (mask_tokens, low_res): all masks' logits */
+    real *iou;                   /* (mask_tokens) */
 } segvol_workspace;
 
 /* Lays the workspace out in the arena (see segvol_model_bind on counting). max_sparse bounds the prompt tokens:
@@ -152,7 +152,8 @@ void segvol_dense_pe(const segvol_model *model, const nn_run *run, real *coordin
 
 /* embedding (tokens, dim) with prompts → ws->masks (mask_tokens, low_res), ws->iou (mask_tokens). Mask 0 is the
    single-mask output. */
-void segvol_decode(const segvol_model *model, segvol_workspace *ws, const real *embedding, const segvol_prompts *prompts);
+void segvol_decode(const segvol_model *model, segvol_workspace *ws, const real *embedding,
+                   const segvol_prompts *prompts);
 /* Layer `index` of its transformer on ws->queries (n, dim), ws->keys (tokens, dim), with ws->query_pe (n, dim), in place. */
 void segvol_two_way_layer_forward(const segvol_model *model, segvol_workspace *ws, int index, size_t n);
 /* Mask `index` of ws upsampled to the window, trilinear → logits (spatial). */
@@ -161,8 +162,10 @@ void segvol_upsample(const segvol_model *model, segvol_workspace *ws, size_t ind
 /* ---- trace (model.c) ----------------------------------------------------------------------------------------- */
 
 /* Hands (rows, columns) to the trace callback as (1, rows, columns); `name` may hold one %d, filled with `index`. */
-void segvol_trace_rows(const segvol_workspace *ws, const char *name, int index, size_t rows, size_t columns, const real *data);
+void segvol_trace_rows(const segvol_workspace *ws, const char *name, int index, size_t rows, size_t columns,
+                       const real *data);
 /* The same for (channels, z, y, x) as (1, channels, z, y, x). */
-void segvol_trace_volume(const segvol_workspace *ws, const char *name, size_t channels, const size_t grid[3], const real *data);
+void segvol_trace_volume(const segvol_workspace *ws, const char *name, size_t channels, const size_t grid[3],
+                         const real *data);
 
 #endif

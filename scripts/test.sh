@@ -1,0 +1,35 @@
+#!/bin/sh
+# test.sh BUILD...: runs every test program of each build folder and the command's test, adds their last lines up.
+# TEST_WRAPPER: a command to run each program under (valgrind).
+passed=0 failed=0 skipped=0
+TMPDIR=$(mktemp -d) || exit 1
+export TMPDIR
+trap 'rm -rf "$TMPDIR"' EXIT
+
+run() { # title, command...
+    title=$1
+    shift
+    output=$("$@" 2>&1)
+    code=$?
+    last=$(printf '%s\n' "$output" | tail -n 1)
+    set -- $(printf '%s\n' "$last" | sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed, \([0-9]*\) skipped$/\1 \2 \3/p')
+    if [ $# -ne 3 ]; then # it did not even come to its last line
+        set -- 0 1 0
+    elif [ "$code" -ne 0 ] && [ "$2" -eq 0 ]; then
+        set -- "$1" 1 "$3"
+    fi
+    passed=$((passed + $1)) failed=$((failed + $2)) skipped=$((skipped + $3))
+    if [ "$2" -ne 0 ] || [ "$3" -ne 0 ]; then printf '%s\n' "$output" | tail -n 40; fi
+    printf '%-52s %s passed, %s failed, %s skipped\n' "$title" "$1" "$2" "$3"
+}
+
+for build in "$@"; do
+    for program in "$build"/test/test_*; do
+        case $program in *.d) continue ;; esac
+        run "$(basename "$build") $(basename "$program")" $TEST_WRAPPER "$program"
+    done
+    run "$(basename "$build") command" sh test/command.sh "$build/segfm"
+done
+[ "$skipped" -eq 0 ] || echo "$skipped skipped"
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ] && [ "$skipped" -eq 0 ]

@@ -1,0 +1,155 @@
+#!/bin/sh
+# command.sh SEGFM: the command as a user meets it. Exit codes, one sentence on stderr, no output file after a failure.
+# Honours TEST_WRAPPER.
+segfm="$TEST_WRAPPER $1"
+dir=$(mktemp -d) || exit 1
+trap 'rm -rf "$dir"' EXIT
+passed=0 failed=0
+
+ok() { # what, condition's exit code
+    if [ "$2" -eq 0 ]; then passed=$((passed + 1)); else
+        failed=$((failed + 1))
+        echo "failed: $1"
+    fi
+}
+
+# want CODE 'pattern' ARGS...: exits with CODE, says one line that matches the pattern on stderr, nothing on stdout.
+want() {
+    code=$1 pattern=$2
+    shift 2
+    $segfm "$@" >"$dir/stdout" 2>"$dir/stderr"
+    got=$?
+    [ "$got" -eq "$code" ] && [ "$(wc -l <"$dir/stderr")" -eq 1 ] && [ ! -s "$dir/stdout" ] &&
+        grep -q "^segfm: .*$pattern" "$dir/stderr"
+    ok "$* → $got: $(head -n 1 "$dir/stderr")" $?
+}
+gone() { [ ! -e "$1" ]; ok "$1 is not there" $?; }
+there() { [ -s "$1" ]; ok "$1 is there" $?; }
+
+# ---- help --------------------------------------------------------------------------------------------------------
+$segfm help | grep -q 'Not a medical device'; ok 'help' $?
+for c in segment predict convert info trace compare metrics selftest bench; do
+    $segfm help $c | grep -q "^segfm $c"; ok "help $c" $?
+done
+$segfm --version | grep -q '^segfm [0-9]'; ok 'version' $?
+want 2 'no subcommand'
+want 2 'unknown subcommand sgment' sgment
+want 2 'unknown subcommand' help nonsense
+
+# ---- fixtures ----------------------------------------------------------------------------------------------------
+# A scan of 30 x 28 x 12 voxels as NIfTI-1: little-endian header by printf, a bright block in noise-free ground.
+le16() { for v in "$@"; do printf "\\$(printf %03o $((v & 255)))\\$(printf %03o $((v >> 8 & 255)))"; done; }
+zeros() { dd if=/dev/zero bs=1 count="$1" 2>/dev/null; }
+voxels() { # ground, block
+    awk -v g="$1" -v b="$2" 'BEGIN { for (z = 0; z < 12; z++) for (y = 0; y < 28; y++) for (x = 0; x < 30; x++)
+        printf "%s", (x > 9 && x < 20 && y > 7 && y < 18 && z > 3 && z < 9) ? b : (x + y + z) % 2 ? g : " " }'
+}
+header() { # nx ny nz datatype bitpix
+    printf '\134\001\000\000'; zeros 36
+    le16 3 "$1" "$2" "$3" 1 1 1 1; zeros 14
+    le16 "$4" "$5" 0
+    printf '\000\000\200\077\000\000\000\077\000\000\200\077\000\000\000\100\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000' # pixdim 1 0.5 1 2
+    printf '\000\000\260\103'; zeros 232 # vox_offset 352
+    printf 'n+1\000\000\000\000\000'
+}
+{ header 30 28 12 2 8; voxels 1 z; } >"$dir/scan.nii"
+[ "$(wc -c <"$dir/scan.nii")" -eq $((352 + 30 * 28 * 12)) ]; ok 'the scan has its size' $?
+$segfm convert formula:tiny -o "$dir/w.segfm"; ok 'convert formula:tiny' $?
+
+# ---- the main job ------------------------------------------------------------------------------------------------
+box=10,8,4,19,17,8
+$segfm segment -i "$dir/scan.nii" -w "$dir/w.segfm" --box $box -o "$dir/m.nii.gz" --logits "$dir/l.nii" --overlay "$dir/o.png" >"$dir/stdout" 2>"$dir/stderr"
+ok 'segment' $?
+[ ! -s "$dir/stdout" ] && [ ! -s "$dir/stderr" ]; ok 'segment is silent' $?
+there "$dir/m.nii.gz"; there "$dir/l.nii"; there "$dir/o.png"
+$segfm segment -i "$dir/scan.nii" --quiet --box $box -o "$dir/m2.nii" 2>"$dir/stderr"; ok 'segment without -w' $?
+[ ! -s "$dir/stderr" ]; ok 'quiet is quiet' $?
+gzip -dc "$dir/m.nii.gz" | cmp - "$dir/m2.nii"; ok 'formula:tiny is what convert writes; .nii and .nii.gz agree' $?
+$segfm segment -i "$dir/scan.nii" -w "$dir/w.segfm" --world --box 2.25,-5.5,-3,-2.25,3.5,5 -o "$dir/m3.nii"; ok 'a box in millimetres' $?
+cmp "$dir/m2.nii" "$dir/m3.nii"; ok 'which is the same box: without qform and sform x is flipped and the centre is 0' $?
+$segfm segment -i "$dir/scan.nii" -w "$dir/w.segfm" --box $box --click 12,12,6,+ --click 0,0,0,- -o "$dir/c.nii"; ok 'clicks' $?
+$segfm segment -i "$dir/scan.nii" -w "$dir/w.segfm" --click 12,12,6,+ --no-zoom -o "$dir/c2.nii.gz"; ok 'a click alone, no zoom' $?
+$segfm metrics --gt "$dir/m2.nii" --pred "$dir/m.nii.gz" | grep -q 'DSC 1.000000'; ok 'metrics of a mask with itself' $?
+$segfm metrics --gt "$dir/m2.nii" --pred "$dir/m.nii.gz" --json | grep -q '"DSC": 1.000000'; ok 'metrics as json' $?
+for t in 1 2 3; do $segfm segment -i "$dir/scan.nii" -w "$dir/w.segfm" --threads $t --box $box -o "$dir/t$t.nii" --logits "$dir/tl$t.nii"; done
+cmp "$dir/tl1.nii" "$dir/tl2.nii" && cmp "$dir/tl1.nii" "$dir/tl3.nii"; ok 'same bits with 1, 2 and 3 threads' $?
+
+# ---- bad input ---------------------------------------------------------------------------------------------------
+out="$dir/never.nii.gz"
+seg="segment -i $dir/scan.nii -w $dir/w.segfm -o $out"
+want 2 'unknown option --bocks' $seg --bocks 1,2,3
+want 2 'given twice' $seg --box $box --box $box
+want 2 'need a value' $seg --box
+want 2 'the option -i is needed' segment -o "$out" --box $box
+want 2 'the option -o is needed' segment -i "$dir/scan.nii" --box $box
+want 2 'no prompt' $seg
+want 2 '6 whole numbers' $seg --box 1,2,3
+want 2 '6 whole numbers' $seg --box 1,2,3,4,5,6,7
+want 2 '6 whole numbers' $seg --box 1,2,3,4,5,x
+want 2 'box, axis x: got 10 to 30, the scan has 0 to 29' $seg --box 10,8,4,30,17,8
+want 2 'box, axis z: got -1 to 8' $seg --box 10,8,-1,19,17,8
+want 2 'box, axis y: got 17 to 8, which is empty' $seg --box 10,17,4,19,8,8
+want 2 'click, axis y: got 28' $seg --click 1,28,1,+
+want 2 'need x,y,z,+' $seg --click 1,2,3
+want 2 'variant' $seg --box $box --variant other
+want 2 'whole number' $seg --box $box --threads 0
+want 2 'must end in' segment -i "$dir/scan.nii" -w "$dir/w.segfm" --box $box -o "$dir/never.txt"
+want 2 'whole number' $seg --box $box --volume 1
+want 3 'missing.nii: ' segment -i "$dir/missing.nii" -w "$dir/w.segfm" --box $box -o "$out"
+want 3 'missing.segfm: ' segment -i "$dir/scan.nii" -w "$dir/missing.segfm" --box $box -o "$out"
+want 3 'scan.nii: ' segment -i "$dir/scan.nii" -w "$dir/scan.nii" --box $box -o "$out" # a scan is no weights file
+want 3 'w.segfm: ' segment -i "$dir/w.segfm" -w "$dir/w.segfm" --box $box -o "$out"     # nor the reverse
+head -c 5000 "$dir/scan.nii" >"$dir/short.nii"
+want 3 'short.nii: ' segment -i "$dir/short.nii" -w "$dir/w.segfm" --box $box -o "$out"
+head -c 300 "$dir/scan.nii" >"$dir/header.nii"
+want 3 'header.nii: ' segment -i "$dir/header.nii" -w "$dir/w.segfm" --box $box -o "$out"
+: >"$dir/empty.nii"
+want 3 'empty.nii: ' segment -i "$dir/empty.nii" -w "$dir/w.segfm" --box $box -o "$out"
+head -c 100000 "$dir/w.segfm" >"$dir/short.segfm"
+want 3 'short.segfm: ' segment -i "$dir/scan.nii" -w "$dir/short.segfm" --box $box -o "$out"
+{ printf 'X'; tail -c +2 "$dir/w.segfm"; } >"$dir/magic.segfm"
+want 3 'magic.segfm: ' segment -i "$dir/scan.nii" -w "$dir/magic.segfm" --box $box -o "$out"
+want 3 'magic.segfm: ' info "$dir/magic.segfm"
+want 5 'nowhere/m.nii' segment -i "$dir/scan.nii" -w "$dir/w.segfm" --box $box -o "$dir/nowhere/m.nii"
+gone "$out"; gone "$dir/never.txt"; gone "$dir/nowhere"
+want 3 'scan.nii: ' convert "$dir/scan.nii" -o "$dir/never.segfm"
+want 2 'the option -o is needed' convert "$dir/scan.nii"
+gone "$dir/never.segfm"
+want 3 'missing' predict "$dir/missing" "$dir/never"
+gone "$dir/never"
+mkdir "$dir/in"
+want 3 'no .npz' predict "$dir/in" "$dir/never"
+printf 'PK nonsense' >"$dir/in/a.npz"
+want 3 'a.npz: ' predict "$dir/in" "$dir/outdir" --quiet
+gone "$dir/outdir/a.npz"
+{ header 30 28 11 2 8; voxels 1 z | head -c $((30 * 28 * 11)); } >"$dir/other.nii"
+want 3 'shapes' metrics --gt "$dir/m2.nii" --pred "$dir/other.nii"
+want 2 'the option --pred is needed' metrics --gt "$dir/m2.nii"
+want 3 'missing' compare "$dir/missing" "$dir"
+
+# ---- trace and compare -------------------------------------------------------------------------------------------
+npy() { # shape text, file: zeros are enough here
+    printf '\223NUMPY\001\000\166\000' >"$2"
+    printf '%-117s\n' "{'descr': '|u1', 'fortran_order': False, 'shape': ($1), }" >>"$2"
+}
+npy '16, 64, 64' "$dir/win.npy"; zeros 65536 >>"$dir/win.npy"
+npy '2, 1, 16, 64, 64' "$dir/win2.npy"; zeros 131072 >>"$dir/win2.npy"
+npy '16, 64, 63' "$dir/thin.npy"; zeros 64512 >>"$dir/thin.npy"
+$segfm trace -w formula:tiny --window "$dir/win.npy" --box 1,2,3,9,30,40 --point 4,30,25,1 --out "$dir/ta"; ok 'trace' $?
+$segfm trace -w "$dir/w.segfm" --window "$dir/win.npy" --box 1,2,3,9,30,40 --point 4,30,25,1 --out "$dir/tb" --threads 1; ok 'trace, one thread' $?
+[ "$(ls "$dir/ta" | wc -l)" -eq 50 ]; ok 'trace writes 50 tensors' $?
+$segfm compare "$dir/ta" "$dir/tb" --bits >"$dir/stdout"; ok 'compare equal traces' $?
+grep -q '^50 tensors, 0 differ' "$dir/stdout"; ok 'all equal' $?
+$segfm trace -w formula:tiny --window "$dir/win2.npy" --box 1,2,3,9,30,40 --box 1,2,3,9,30,40 --out "$dir/tc"; ok 'trace a batch' $?
+$segfm compare "$dir/tc" "$dir/ta" >"$dir/stdout"; [ $? -eq 1 ]; ok 'compare finds the difference' $?
+grep -q 'first to diverge: image_encoder.patch_embedding' "$dir/stdout"; ok 'and where it begins' $?
+rm "$dir/tb/logits.npy"
+$segfm compare "$dir/tb" "$dir/ta" >"$dir/stdout"; [ $? -eq 1 ]; ok 'a missing tensor is a difference' $?
+want 3 'window: got' trace -w formula:tiny --window "$dir/thin.npy" --box 1,2,3,9,30,40 --out "$dir/td"
+want 2 'one for each of 2' trace -w formula:tiny --window "$dir/win2.npy" --box 1,2,3,9,30,40 --out "$dir/td"
+want 2 'the label must be' trace -w formula:tiny --window "$dir/win.npy" --point 1,2,3,7 --out "$dir/td"
+gone "$dir/td"
+$segfm selftest >"$dir/stdout"; ok 'selftest' $?
+
+echo "$passed passed, $failed failed, 0 skipped"
+[ "$failed" -eq 0 ]

@@ -1,0 +1,318 @@
+/* The whole way of a scan through the public API, against the pipeline fixture (PyTorch, float64), and the API's promises. */
+#include "../segfm.h"
+#include "../weights/weights.h"
+#include "fixture.h"
+#include "random.h"
+#include "tolerances.h"
+
+/* The formula's weights, changed in six places so that the network marks what is bright (test/fixtures/README.md). */
+static segfm_status bright_source(void *user, const weights_spec *spec, size_t count, float *out, segfm_error *error) {
+    const weights_config *c = user;
+    size_t patch = (size_t)c->patch[0] * c->patch[1] * c->patch[2];
+    segfm_status status = weights_formula_source(NULL, spec, count, out, error);
+    const char *name = spec->name;
+    if (strcmp(name, "image_encoder.patch_embedding.patch_embeddings.1.weight") == 0)
+        for (size_t i = 0; i < patch; i++) out[i] = 0.2f;
+    else if (strcmp(name, "image_encoder.patch_embedding.patch_embeddings.1.bias") == 0)
+        out[0] = (float)(-0.06 * (double)patch);
+    else if (strcmp(name, "mask_decoder.output_upscaling.0.weight") == 0)
+        for (size_t i = 0; i < (size_t)8 * c->up1; i++) out[i] = 1;
+    else if (strcmp(name, "mask_decoder.output_upscaling.3.weight") == 0)
+        for (size_t i = 0; i < count; i++) out[i] = fabsf(out[i]);
+    else if (strcmp(name, "mask_decoder.output_upscaling.3.bias") == 0)
+        for (size_t i = 0; i < count; i++) out[i] = -2;
+    else if (strcmp(name, "mask_decoder.output_hypernetworks_mlps.0.layers.2.bias") == 0)
+        for (size_t i = 0; i < count; i++) out[i] = 1;
+    return status;
+}
+
+static segfm_model *bright_model(void) {
+    fixture f = fixture_open("test/fixtures/encoder.npz");
+    fixture_array a = fixture_read(&f, "config");
+    uint32_t v[24];
+    for (size_t i = 0; i < 24; i++) v[i] = (uint32_t)a.values[i];
+    fixture_array_free(&a);
+    fixture_close(&f);
+    weights_config c = {.spatial = {v[0], v[1], v[2]},
+                        .patch = {v[3], v[4], v[5]},
+                        .dim = v[6],
+                        .depth = v[7],
+                        .heads = v[8],
+                        .mlp = v[9],
+                        .decoder_depth = v[10],
+                        .decoder_heads = v[11],
+                        .decoder_mlp = v[12],
+                        .decoder_cross_dim = v[13],
+                        .mask_tokens = v[14],
+                        .iou_hidden = v[15],
+                        .iou_layers = v[16],
+                        .hyper_layers = v[17],
+                        .up1 = v[18],
+                        .up2 = v[19],
+                        .gru_blocks = v[20],
+                        .gru_hidden = v[21],
+                        .topk = v[22],
+                        .text_dim = v[23]};
+    weights_write_options options = {.variant = "upstream", .provenance = "test"};
+    io_buffer bytes = {0};
+    segfm_model *model = NULL;
+    segfm_error error = {0};
+    CHECK(weights_write(&c, &options, bright_source, &c, weights_sink_buffer, &bytes, &error) == SEGFM_OK);
+    CHECK(segfm_model_open(bytes.data, bytes.size, 2, &model, &error) == SEGFM_OK);
+    io_buffer_free(&bytes); /* the model keeps nothing of it */
+    return model;
+}
+
+/* ---- the pipeline fixture ------------------------------------------------------------------------------------- */
+
+static fixture_array read_of(const fixture *f, const char *scan, const char *name) {
+    char full[64];
+    snprintf(full, sizeof full, "%s.%s", scan, name);
+    return fixture_read(f, full);
+}
+
+static bool equal_six(const int64_t got[6], const double want[6]) {
+    for (int i = 0; i < 6; i++)
+        if ((double)got[i] != want[i]) return false;
+    return true;
+}
+
+/* Compares the sampled logits over the crop: every step[axis]-th voxel. */
+static void check_logits(const fixture *f, const char *scan, const char *name, const float *logits,
+                         const int64_t shape[3], const int64_t crop[6], const size_t step[3]) {
+    fixture_array want = read_of(f, scan, name);
+    real *got = malloc(want.array.count * sizeof *got);
+    size_t n = 0;
+    for (int64_t z = crop[0]; z <= crop[3]; z += (int64_t)step[0])
+        for (int64_t y = crop[1]; y <= crop[4]; y += (int64_t)step[1])
+            for (int64_t x = crop[2]; x <= crop[5]; x += (int64_t)step[2])
+                if (n < want.array.count) got[n++] = (real)logits[(z * shape[1] + y) * shape[2] + x];
+    CHECK(n == want.array.count);
+    distance d = distance_of(got, want.values, n);
+    if (getenv("TEST_VERBOSE") != NULL)
+        printf("%s.%s max abs %.2e relative L2 %.2e\n", scan, name, d.max_abs, d.relative_l2);
+    if (!CHECK(d.finite && !d.reference_is_zero && d.max_abs <= tolerance_logits.max_abs &&
+               d.relative_l2 <= tolerance_logits.relative_l2))
+        printf("    %s.%s: max abs %.3e, relative L2 %.3e\n", scan, name, d.max_abs, d.relative_l2);
+    free(got);
+    fixture_array_free(&want);
+}
+
+static void check_report(const fixture *f, const char *scan, size_t object, const double *zoom_box,
+                         const segfm_session *s) {
+    char name[32];
+    segfm_report report;
+    segfm_last_report(s, &report);
+    fixture_array start = read_of(f, scan, "start"), end = read_of(f, scan, "end");
+    for (int axis = 0; axis < 3; axis++)
+        CHECK((double)report.crop[axis] == start.values[axis] && (double)report.crop[3 + axis] == end.values[axis] - 1);
+    CHECK(equal_six(report.zoom_box, zoom_box));
+    snprintf(name, sizeof name, "region%zu", object);
+    fixture_array region = read_of(f, scan, name);
+    CHECK(equal_six(report.region, region.values));
+    snprintf(name, sizeof name, "starts%zu", object);
+    fixture_array starts = read_of(f, scan, name);
+    CHECK((size_t)report.windows == starts.array.shape[0]);
+    fixture_array_free(&start), fixture_array_free(&end), fixture_array_free(&region), fixture_array_free(&starts);
+}
+
+static void test_scan(const segfm_model *model, const fixture *f, const char *scan, const size_t step[3]) {
+    fixture_array volume = read_of(f, scan, "volume"), boxes = read_of(f, scan, "boxes"),
+                  zoom_boxes = read_of(f, scan, "zoom_boxes");
+    fixture_array labels = read_of(f, scan, "labels");
+    size_t n = volume.array.count;
+    int64_t shape[3];
+    float *voxels = malloc(n * sizeof *voxels);
+    uint8_t *mask = malloc(n), *map = calloc(n, 1);
+    segfm_session *s = NULL;
+    segfm_error error = {0};
+    for (int axis = 0; axis < 3; axis++) shape[axis] = (int64_t)volume.array.shape[axis];
+    for (size_t i = 0; i < n; i++) voxels[i] = (float)volume.values[i];
+    CHECK(segfm_session_new(model, shape, NULL, NULL, 0, &s, &error) == SEGFM_OK);
+    CHECK(segfm_set_volume(s, voxels, &error) == SEGFM_OK);
+    for (size_t object = 0; object < boxes.array.shape[0]; object++) {
+        int64_t box[6];
+        char name[32];
+        segfm_report report;
+        for (int i = 0; i < 6; i++) box[i] = (int64_t)boxes.values[6 * object + (size_t)i];
+        CHECK(segfm_box(s, box, &error) == SEGFM_OK);
+        check_report(f, scan, object, zoom_boxes.values + 6 * object, s);
+        segfm_last_report(s, &report);
+        CHECK(segfm_logits(s, voxels, n, &error) == SEGFM_OK && segfm_mask(s, mask, n, &error) == SEGFM_OK);
+        snprintf(name, sizeof name, "logits%zu", object);
+        check_logits(f, scan, name, voxels, shape, report.crop, step);
+        for (size_t i = 0; i < n; i++)
+            if (mask[i] != 0) map[i] = (uint8_t)(object + 1);
+    }
+    size_t wrong = 0, marked = 0;
+    for (size_t i = 0; i < n; i++) {
+        wrong += (double)map[i] != labels.values[i];
+        marked += map[i] != 0;
+    }
+    CHECK(wrong == 0 && marked > 0);
+    segfm_session_free(s);
+    free(voxels), free(mask), free(map);
+    fixture_array_free(&volume), fixture_array_free(&boxes), fixture_array_free(&zoom_boxes),
+        fixture_array_free(&labels);
+}
+
+/* ---- promises of the API -------------------------------------------------------------------------------------- */
+
+enum { Z = 12, Y = 25, X = 47, VOXELS = Z * Y * X };
+static const int64_t small[3] = {Z, Y, X};
+
+static float *small_scan(void) {
+    float *voxels = malloc(VOXELS * sizeof *voxels);
+    for (size_t i = 0; i < VOXELS; i++) voxels[i] = (float)(int)(200 * weights_uniform("test.scan", i));
+    return voxels;
+}
+
+static void test_refusals(const segfm_model *model) {
+    segfm_session *s = NULL;
+    segfm_error error = {0};
+    uint8_t mask[VOXELS];
+    float *voxels = small_scan();
+    size_t bytes = 0;
+    CHECK(segfm_session_new(model, (int64_t[]){0, 5, 5}, NULL, NULL, 0, &s, &error) == SEGFM_BAD_USAGE && s == NULL);
+    CHECK(segfm_session_new(model, (int64_t[]){5, 5, -1}, NULL, NULL, 0, &s, &error) == SEGFM_BAD_USAGE);
+    CHECK(segfm_session_bytes(model, (int64_t[]){INT32_MAX, INT32_MAX, INT32_MAX}, NULL, &bytes, &error) ==
+          SEGFM_NO_MEMORY);
+    CHECK(segfm_session_new(model, small, NULL, NULL, 0, &s, &error) == SEGFM_OK);
+    CHECK(segfm_box(s, (int64_t[]){1, 1, 1, 2, 2, 2}, &error) == SEGFM_BAD_USAGE); /* no scan yet */
+    voxels[77] = (float)NAN;
+    CHECK(segfm_set_volume(s, voxels, &error) == SEGFM_BAD_INPUT && strstr(error.message, "77") != NULL);
+    voxels[77] = 5;
+    CHECK(segfm_set_volume(s, voxels, &error) == SEGFM_OK);
+    static const int64_t boxes[][6] = {{-1, 0, 0, 3, 3, 3}, {0, 0, 0, Z, 3, 3}, {0, 0, 0, 3, Y, 3}, {0, 0, 0, 3, 3, X},
+                                       {4, 0, 0, 3, 3, 3},  {0, 4, 0, 3, 3, 3}, {0, 0, 4, 3, 3, 3}};
+    for (size_t i = 0; i < sizeof boxes / sizeof boxes[0]; i++)
+        CHECK(segfm_box(s, boxes[i], &error) == SEGFM_BAD_USAGE);
+    static const int64_t clicks[][3] = {{-1, 0, 0}, {Z, 0, 0}, {0, Y, 0}, {0, 0, X}, {INT64_MIN, 0, 0}};
+    for (size_t i = 0; i < sizeof clicks / sizeof clicks[0]; i++)
+        CHECK(segfm_click(s, clicks[i], true, &error) == SEGFM_BAD_USAGE);
+    CHECK(segfm_mask(s, mask, VOXELS - 1, &error) == SEGFM_BAD_USAGE);
+    CHECK(segfm_mask(s, mask, VOXELS, &error) == SEGFM_OK && memchr(mask, 1, VOXELS) == NULL); /* no prompt, no mask */
+    segfm_session_free(s);
+    segfm_session_free(NULL);
+    segfm_model *none = model == NULL ? NULL : (segfm_model *)&bytes;
+    CHECK(segfm_model_open("not weights", 11, 1, &none, &error) == SEGFM_BAD_INPUT && none == NULL &&
+          error.message[0] != '\0');
+    segfm_model_close(NULL);
+    free(voxels);
+}
+
+/* Fills logits (VOXELS) for a box, and a click when asked; memory from the caller. */
+static void run_small(const segfm_model *model, int threads, bool click, bool zoom_only, float *logits) {
+    segfm_options options = segfm_options_default();
+    segfm_session *s = NULL;
+    segfm_error error = {0};
+    size_t bytes = 0;
+    float *voxels = small_scan();
+    options.threads = threads;
+    options.zoom_only = zoom_only;
+    options.max_clicks = 1;
+    CHECK(segfm_session_bytes(model, small, &options, &bytes, &error) == SEGFM_OK);
+    unsigned char *memory = aligned_alloc(64, bytes + 64);
+    memset(memory, 0xA5, bytes + 64);
+    CHECK(segfm_session_new(model, small, &options, memory, bytes - 1, &s, &error) == SEGFM_BAD_USAGE && s == NULL);
+    CHECK(segfm_session_new(model, small, &options, memory, bytes, &s, &error) == SEGFM_OK);
+    CHECK(segfm_set_volume(s, voxels, &error) == SEGFM_OK);
+    CHECK(segfm_box(s, (int64_t[]){2, 3, 4, 8, 20, 40}, &error) == SEGFM_OK);
+    if (click) {
+        CHECK(segfm_click(s, (int64_t[]){5, 11, 17}, false, &error) == SEGFM_OK);
+        CHECK(segfm_click(s, (int64_t[]){5, 11, 17}, true, &error) == SEGFM_BAD_USAGE); /* room for one */
+    }
+    CHECK(segfm_logits(s, logits, VOXELS, &error) == SEGFM_OK);
+    segfm_session_free(s);
+    bool kept = true; /* nothing is written past the published size */
+    for (size_t i = bytes; i < bytes + 64; i++) kept = kept && memory[i] == 0xA5;
+    CHECK(kept);
+    free(memory);
+    free(voxels);
+}
+
+static void test_same_bits(const segfm_model *model) {
+    float *a = malloc(VOXELS * sizeof *a), *b = malloc(VOXELS * sizeof *b);
+    run_small(model, 1, true, false, a);
+    run_small(model, 3, true, false, b);
+    CHECK(memcmp(a, b, VOXELS * sizeof *a) == 0);
+    run_small(model, 2, false, false, b);
+    CHECK(memcmp(a, b, VOXELS * sizeof *a) != 0); /* the click did something */
+    run_small(model, 2, false, true, a);
+    CHECK(memcmp(a, b, VOXELS * sizeof *a) != 0); /* and so does zooming in */
+    free(a), free(b);
+}
+
+static bool cancel_at(void *user, int64_t done, int64_t total) {
+    (void)total;
+    return done < *(int64_t *)user;
+}
+
+/* A session goes on after a cancelled call as if its prompts had been reset; a second box forgets the first. */
+static void test_cancel_and_reset(const segfm_model *model) {
+    segfm_options options = segfm_options_default();
+    segfm_session *s = NULL;
+    segfm_error error = {0};
+    float *voxels = small_scan(), *a = malloc(VOXELS * sizeof *a), *b = malloc(VOXELS * sizeof *b);
+    uint8_t mask[VOXELS];
+    int64_t limit = INT64_MAX;
+    const int64_t box[6] = {2, 3, 4, 8, 20, 40}, other[6] = {0, 0, 0, 3, 5, 9};
+    options.progress = cancel_at;
+    options.progress_user = &limit;
+    CHECK(segfm_session_new(model, small, &options, NULL, 0, &s, &error) == SEGFM_OK &&
+          segfm_set_volume(s, voxels, &error) == SEGFM_OK);
+    CHECK(segfm_box(s, box, &error) == SEGFM_OK && segfm_logits(s, a, VOXELS, &error) == SEGFM_OK);
+    for (limit = 0; limit < 2; limit++) {
+        CHECK(segfm_box(s, other, &error) == SEGFM_CANCELLED);
+        CHECK(segfm_mask(s, mask, VOXELS, &error) == SEGFM_OK && memchr(mask, 1, VOXELS) == NULL);
+    }
+    limit = INT64_MAX;
+    CHECK(segfm_box(s, other, &error) == SEGFM_OK && segfm_click(s, (int64_t[]){1, 2, 3}, true, &error) == SEGFM_OK);
+    CHECK(segfm_box(s, box, &error) == SEGFM_OK && segfm_logits(s, b, VOXELS, &error) == SEGFM_OK);
+    CHECK(memcmp(a, b, VOXELS * sizeof *a) == 0);
+    segfm_reset(s);
+    CHECK(segfm_click(s, (int64_t[]){5, 11, 17}, true, &error) == SEGFM_OK); /* a click without a box */
+    CHECK(segfm_logits(s, b, VOXELS, &error) == SEGFM_OK && memcmp(a, b, VOXELS * sizeof *a) != 0);
+    segfm_session_free(s);
+    free(voxels), free(a), free(b);
+}
+
+/* Scans at the edges: one voxel, constant, thinner than a patch. */
+static void test_odd_scans(const segfm_model *model) {
+    static const int64_t shapes[][3] = {{1, 1, 1}, {1, 40, 3}, {30, 1, 2}};
+    for (size_t i = 0; i < 3; i++)
+        for (int constant = 0; constant < 2; constant++) {
+            const int64_t *shape = shapes[i];
+            size_t n = (size_t)(shape[0] * shape[1] * shape[2]);
+            float voxels[256], logits[256];
+            segfm_session *s = NULL;
+            segfm_error error = {0};
+            for (size_t j = 0; j < n; j++) voxels[j] = constant ? 7 : (float)(j % 5);
+            CHECK(segfm_session_new(model, shape, NULL, NULL, 0, &s, &error) == SEGFM_OK &&
+                  segfm_set_volume(s, voxels, &error) == SEGFM_OK);
+            CHECK(segfm_box(s, (int64_t[]){0, 0, 0, shape[0] - 1, shape[1] - 1, shape[2] - 1}, &error) == SEGFM_OK);
+            CHECK(segfm_logits(s, logits, n, &error) == SEGFM_OK);
+            bool finite = true;
+            for (size_t j = 0; j < n; j++) finite = finite && isfinite(logits[j]);
+            CHECK(finite);
+            segfm_session_free(s);
+        }
+}
+
+int main(void) {
+    segfm_model *model = bright_model();
+    fixture f = fixture_open("test/fixtures/pipeline.npz");
+    int64_t window[3];
+    segfm_model_window(model, window);
+    CHECK(window[0] == 10 && window[1] == 18 && window[2] == 35 && segfm_model_bytes(model) > 10000);
+    test_scan(model, &f, "many", (size_t[]){2, 3, 3});
+    test_scan(model, &f, "one", (size_t[]){2, 2, 2});
+    test_scan(model, &f, "small", (size_t[]){2, 2, 2});
+    test_refusals(model);
+    test_same_bits(model);
+    test_cancel_and_reset(model);
+    test_odd_scans(model);
+    fixture_close(&f);
+    segfm_model_close(model);
+    return test_summary();
+}
