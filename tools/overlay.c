@@ -54,12 +54,12 @@ static void colour(const picture *p, const plane *pl, const int64_t at[3], unsig
     double grey = 255.0 * ((double)p->scan->voxels[i] - p->low) / (p->high > p->low ? p->high - p->low : 1.0);
     grey = grey < 0 ? 0 : grey > 255 ? 255 : grey;
     double tint[3] = {grey, grey, grey};
-    if (p->mask[i] != 0) {
+    if (on_box(p, pl, at)) {
+        tint[0] = 90, tint[1] = 200, tint[2] = 255;
+    } else if (p->mask[i] != 0) {
         double share = on_rim(p, pl, at) ? 1.0 : 0.3;
         static const double red[3] = {255, 70, 60};
         for (int c = 0; c < 3; c++) tint[c] = (1 - share) * grey + share * red[c];
-    } else if (on_box(p, pl, at)) {
-        tint[0] = 90, tint[1] = 200, tint[2] = 255;
     }
     for (int c = 0; c < 3; c++) rgb[c] = (unsigned char)(tint[c] + 0.5);
 }
