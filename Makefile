@@ -10,6 +10,9 @@ OPT ?= -O3
 NATIVE ?= 0
 ISA ?= all
 PREFIX ?= /usr/local
+# V=1 shows the commands.
+V ?= 0
+Q = $(if $(filter 1,$(V)),,@)
 # What a variant build is called, so that it gets a folder of its own (with CFLAGS that make it one).
 VARIANT ?=
 
@@ -32,7 +35,7 @@ TOOL_OBJ = $(TOOL_SRC:%.c=$(BUILD)/%.o)
 TESTS = $(patsubst test/%.c,$(BUILD)/test/%,$(wildcard test/test_*.c))
 
 .DEFAULT_GOAL = all
-.PHONY: all native tests test demo verify bench hash sanitize valgrind lint format clean install uninstall help
+.PHONY: all native tests test demo demo-scan verify bench hash sanitize valgrind lint format clean install uninstall help
 
 all: $(BUILD)/segfm
 	@ln -sf $(BUILD)/segfm segfm
@@ -42,19 +45,22 @@ native:
 
 $(BUILD)/%.o: %.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -c $< -o $@
+	@echo 'CC $<'
+	$(Q)$(CC) $(ALL_CFLAGS) -c $< -o $@
 
 $(BUILD)/libsegfm.a: $(LIB_OBJ)
 	@rm -f $@
-	$(AR) rcs $@ $^
+	$(Q)$(AR) rcs $@ $^
 
 $(BUILD)/segfm: $(TOOL_OBJ) $(BUILD)/libsegfm.a
-	$(CC) $(ALL_CFLAGS) $^ -o $@ -lm
+	@echo 'LINK $@'
+	$(Q)$(CC) $(ALL_CFLAGS) $^ -o $@ -lm
 
 # A test may replace library functions, so it is linked against the archive.
 $(BUILD)/test/%: test/%.c $(BUILD)/libsegfm.a
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $< $(BUILD)/libsegfm.a -o $@ -lm
+	@echo 'CC $<'
+	$(Q)$(CC) $(ALL_CFLAGS) $< $(BUILD)/libsegfm.a -o $@ -lm
 
 -include $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(TESTS:=.d) $(BUILD)/test/golden_vol.d $(BUILD)/test/nifti_roundtrip.d
 
@@ -75,9 +81,18 @@ print-build:
 demo: all
 	@scripts/demo.sh
 
+# The demo's scan where no real one can be had.
+demo-scan: $(BUILD)/demo/make_scan
+	@$< build/demo/made.nii.gz
+
+$(BUILD)/demo/%: demo/%.c $(BUILD)/libsegfm.a
+	@mkdir -p $(@D)
+	@echo 'CC $<'
+	$(Q)$(CC) $(ALL_CFLAGS) $< $(BUILD)/libsegfm.a -o $@ -lm
+
 verify:
-	@$(MAKE) --no-print-directory -s -j2 all $(BUILD)/test/nifti_roundtrip $(BUILD)/test/golden_vol
-	@$(MAKE) --no-print-directory -s -j2 REAL=double BUILD=$(BUILD)-double $(BUILD)-double/segfm
+	@$(MAKE) --no-print-directory -s -j2 all $(BUILD)/test/nifti_roundtrip $(BUILD)/test/golden_vol $(BUILD)/test/golden_network
+	@$(MAKE) --no-print-directory -s -j2 REAL=double BUILD=$(BUILD)-double $(BUILD)-double/segfm $(BUILD)-double/test/golden_network
 	@scripts/verify.sh $(BUILD) $(BUILD)-double $(if $(filter 0,$(FULL)),,--full)
 
 bench: all
