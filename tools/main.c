@@ -22,7 +22,7 @@ static const command commands[] = {
      "  --volume K    which volume of a 4-D scan (0-based)\n"
      "  -o MASK       labels 0/1, uint8, with the scan's geometry\n"
      "  --logits L    logits as float32; -100 outside of the cropped foreground\n"
-     "  --overlay FIG picture (PNG) of the mask's middle slices over the scan\n"
+     "  --overlay FIG picture (PNG) of three planes through the box with the mask over the scan\n"
      "  --variant V   seed (default) or upstream; they differ only in corrections, which this version does not make "
      "yet\n"
      "  --no-zoom     stop after the pass over the whole scan\n"},

@@ -91,7 +91,7 @@ segfm_status tool_overlay(const char *path, const tool_scan *scan, const uint8_t
     for (int axis = 0; axis < 3; axis++) {
         int64_t lo = 0, hi = scan->shape[axis] - 1;
         if (box != NULL) lo = box[axis], hi = box[3 + axis];
-        if (!vol_box_is_empty(shown)) lo = shown.lo[axis], hi = shown.hi[axis];
+        else if (!vol_box_is_empty(shown)) lo = shown.lo[axis], hi = shown.hi[axis];
         p.middle[axis] = (lo + hi) / 2;
     }
     vol_foreground stats;

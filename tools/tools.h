@@ -93,8 +93,8 @@ void tool_scan_close(tool_scan *s);
 /* An array of an npz archive: *bytes holds what *array points into. SEGFM_BAD_INPUT when there is none of that name. */
 segfm_status tool_npz_array(const io_zip *zip, const char *name, io_buffer *bytes, io_array *array, segfm_error *error);
 
-/* A picture of the three planes through the middle of the mask (of the box where the mask is empty): the scan in grey, the
-   mask tinted, the box outlined. box (z0,y0,x0,z1,y1,x1) or NULL. (overlay.c) */
+/* A picture of the three planes through the middle of the box (without one: of the mask): the scan in grey, the mask
+   tinted, the box outlined. box (z0,y0,x0,z1,y1,x1) or NULL. (overlay.c) */
 segfm_status tool_overlay(const char *path, const tool_scan *scan, const uint8_t *mask, const int64_t *box,
                           segfm_error *error);
 
