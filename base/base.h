@@ -3,6 +3,7 @@
 #ifndef SEGFM_BASE_H
 #define SEGFM_BASE_H
 
+#include <float.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -22,6 +23,9 @@ typedef float real;
 
 #if defined(__FAST_MATH__)
 #error "segfm's results are defined bit by bit: do not build it with -ffast-math"
+#endif
+#if !defined(SEGFM_REAL_DOUBLE) && FLT_EVAL_METHOD != 0
+#error "a float must be computed as a float: on 32-bit x86 add -msse2 -mfpmath=sse, on s390x -fexcess-precision=fast"
 #endif
 
 /* A formatter without stdio: %s (NULL prints "(null)"), %d (int), %lld (long long), %llu (unsigned long long),
