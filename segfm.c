@@ -96,6 +96,7 @@ struct segfm_session {
     const segvol_model *net;
     segfm_options options;
     void *owned; /* memory to free, or NULL */
+    size_t bytes;
 
     vol_shape scan, window, cropped; /* cropped: the crop's shape */
     vol_box crop;
@@ -132,7 +133,8 @@ static segfm_status plan(segfm_session *s, const segvol_model *net, vol_shape sh
     *s = (segfm_session){.net = net, .options = *options, .scan = shape};
     s->options.threads = nn_threads(options->threads);
     for (int axis = 0; axis < 3; axis++) s->window.n[axis] = net->config.spatial[axis];
-    size_t window = net->window_voxels, tokens = net->tokens * net->config.dim, clicks = (size_t)options->max_clicks;
+    size_t window = net->window_voxels, tokens = nn_times(net->tokens, net->config.dim),
+           clicks = (size_t)options->max_clicks;
     s->clicks = nn_arena_take(arena, clicks, sizeof *s->clicks);
     s->points = nn_arena_take(arena, clicks, sizeof *s->points);
     s->image = nn_arena_reals(arena, scan);
@@ -199,12 +201,16 @@ segfm_status segfm_session_new(const segfm_model *model, const int64_t shape[3],
         return status;
     }
     s->owned = owned;
+    s->bytes = need;
     *out = s;
     return SEGFM_OK;
 }
 
 void segfm_session_free(segfm_session *session) {
-    if (session != NULL) free(session->owned); /* the session itself lies in it */
+    if (session == NULL) return;
+    void *owned = session->owned; /* the session itself lies in it */
+    nn_arena_leave(session, session->bytes);
+    free(owned);
 }
 
 /* ---- the scan ------------------------------------------------------------------------------------------------ */

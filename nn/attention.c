@@ -17,17 +17,19 @@ typedef struct {
 } sizes;
 
 /* Room for n rows padded to whole panels, however many rows the kernels' tiles have. */
-static size_t padded_at_most(size_t n) { return n + NN_MAX_ROWS - 1; }
+static size_t padded_at_most(size_t n) { return nn_plus(n, NN_MAX_ROWS - 1); }
 
 static sizes sizes_of(size_t keys, size_t head_dim) {
-    return (sizes){padded_at_most(keys) * head_dim, padded_at_most(head_dim) * keys, head_dim * NN_LANES,
-                   padded_at_most(keys) * NN_LANES, padded_at_most(head_dim) * NN_LANES};
+    return (sizes){nn_times(padded_at_most(keys), head_dim), nn_times(padded_at_most(head_dim), keys),
+                   nn_times(head_dim, NN_LANES), nn_times(padded_at_most(keys), NN_LANES),
+                   nn_times(padded_at_most(head_dim), NN_LANES)};
 }
 
 size_t nn_attention_scratch(size_t queries, size_t keys, size_t heads, size_t head_dim, int threads) {
     (void)queries;
     sizes s = sizes_of(keys, head_dim);
-    return heads * (s.k + s.v) + (size_t)threads * (s.q + s.scores + s.products);
+    size_t head = nn_plus(s.k, s.v), thread = nn_plus(s.q, nn_plus(s.scores, s.products));
+    return nn_plus(nn_times(heads, head), nn_times((size_t)threads, thread));
 }
 
 /* 16 queries, or what is left of them, of one head. */

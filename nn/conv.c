@@ -22,7 +22,7 @@ void nn_patches(const nn_run *run, const real *window, const size_t spatial[3], 
 enum { SLAB = 512, TAPS = 8 };
 
 size_t nn_conv_transpose_scratch(size_t cells, size_t out_channels, int threads) {
-    return nn_matmul_scratch(threads) + (cells < SLAB ? cells : SLAB) * out_channels * TAPS;
+    return nn_plus(nn_matmul_scratch(threads), nn_times(nn_times(cells < SLAB ? cells : SLAB, TAPS), out_channels));
 }
 
 static void scatter(const nn_run *run, const size_t grid[3], size_t first, size_t cells, size_t channels,

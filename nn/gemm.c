@@ -32,7 +32,9 @@ static int thread_index(void) {
 
 static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 
-size_t nn_panels_count(size_t n, size_t k) { return (n + NN_LANES - 1) / NN_LANES * NN_LANES * k; }
+size_t nn_panels_count(size_t n, size_t k) {
+    return nn_times(nn_plus(n, NN_LANES - 1) / NN_LANES, nn_times(NN_LANES, k));
+}
 
 void nn_panels_pack(const real *b, size_t n, size_t k, size_t stride_n, size_t stride_k, real *data, int threads) {
     ptrdiff_t panels = (ptrdiff_t)((n + NN_LANES - 1) / NN_LANES);
@@ -47,7 +49,7 @@ void nn_panels_pack(const real *b, size_t n, size_t k, size_t stride_n, size_t s
     }
 }
 
-size_t nn_matmul_scratch(int threads) { return (size_t)threads * MC * KC; }
+size_t nn_matmul_scratch(int threads) { return nn_times((size_t)threads, (size_t)MC * KC); }
 
 /* One row panel times one panel of B into y, of which rows × lanes exist. */
 static void tile(const nn_kernels *kernels, size_t kc, const real *a, const real *b, size_t rows, size_t lanes,

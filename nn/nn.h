@@ -16,7 +16,8 @@ enum {
         16,              /* the same for sums over attention weights: all of one sign, they grow faster and lose more */
     NN_SUM_BLOCK = 4096, /* terms of a long sum that the lanes take together */
     NN_MAX_ROWS = 16,    /* of a tile of the product, on any machine */
-    NN_ALIGN = 64        /* bytes; of every allocation */
+    NN_MAX_THREADS = 1024,
+    NN_ALIGN = 64 /* bytes; of every allocation */
 };
 
 /* ---- memory (arena.c) ---------------------------------------------------------------------------------------- */
@@ -29,9 +30,14 @@ typedef struct nn_arena {
     bool failed; /* a request did not fit or overflowed; everything after it returns NULL */
 } nn_arena;
 
+/* a·b and a+b, or SIZE_MAX where they do not fit, of which no arena has as many: for the sizes that are taken. */
+size_t nn_times(size_t a, size_t b);
+size_t nn_plus(size_t a, size_t b);
 /* count elements of `size` bytes, NN_ALIGN-aligned, not cleared; NULL when counting or failed. */
 void *nn_arena_take(nn_arena *a, size_t count, size_t size);
 real *nn_arena_reals(nn_arena *a, size_t count);
+/* Before memory that was an arena's goes back to a caller who may use it for something else. */
+void nn_arena_leave(void *memory, size_t bytes);
 
 /* The inner loops for one instruction set (kernels.c). rows: of a tile of the product, at most NN_MAX_ROWS. */
 typedef struct nn_kernels {
@@ -52,7 +58,7 @@ typedef struct nn_run {
     const nn_kernels *kernels;
 } nn_run;
 
-/* Threads to use when the caller asks for `wanted` (0: all the machine has); 1 without OpenMP. */
+/* Threads to use when the caller asks for `wanted` (0: all the machine has), at most NN_MAX_THREADS; 1 without OpenMP. */
 int nn_threads(int wanted);
 
 /* ---- matrix product (gemm.c) --------------------------------------------------------------------------------- */

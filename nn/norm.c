@@ -40,7 +40,7 @@ static real block_squares(size_t n, const real *x, real mean) {
     return fold(lane);
 }
 
-static size_t blocks_of(size_t n) { return (n + NN_SUM_BLOCK - 1) / NN_SUM_BLOCK; }
+static size_t blocks_of(size_t n) { return n / NN_SUM_BLOCK + (n % NN_SUM_BLOCK != 0); }
 
 static size_t block_length(size_t n, size_t b) {
     size_t left = n - b * NN_SUM_BLOCK;
@@ -75,7 +75,7 @@ static real sum_of_squares(size_t n, const real *x, real mean, real *partial, in
     return fold_blocks((size_t)blocks, partial);
 }
 
-size_t nn_layernorm_scratch(size_t width, int threads) { return (size_t)threads * blocks_of(width); }
+size_t nn_layernorm_scratch(size_t width, int threads) { return nn_times((size_t)threads, blocks_of(width)); }
 
 static void row(size_t width, const real *x, const real *w, const real *b, real eps, real *y, real *partial,
                 int threads) {

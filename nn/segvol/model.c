@@ -158,6 +158,12 @@ static void bind_decoder(binder *b, segvol_model *m) {
     m->iou_head = bind_mlp(b, "mask_decoder.iou_prediction_head.", m->config.iou_layers);
 }
 
+static segfm_status does_not_fit(const char *what, const nn_arena *arena, segfm_error *error) {
+    if (arena->base == NULL)
+        return base_fail(error, SEGFM_NO_MEMORY, "the %s needs more bytes than can be addressed", what);
+    return base_fail(error, SEGFM_NO_MEMORY, "the %s does not fit into %zu bytes", what, arena->capacity);
+}
+
 segfm_status segvol_model_bind(segvol_model *model, const weights_file *file, nn_arena *arena, real *staging,
                                int threads, segfm_error *error) {
     const weights_config *c = &file->config;
@@ -169,18 +175,17 @@ segfm_status segvol_model_bind(segvol_model *model, const weights_file *file, nn
     *model = (segvol_model){.config = *c, .tokens = 1, .low_voxels = 1, .window_voxels = 1};
     for (int axis = 0; axis < 3; axis++) {
         model->grid[axis] = c->spatial[axis] / c->patch[axis];
-        model->tokens *= model->grid[axis];
+        model->tokens = nn_times(model->tokens, model->grid[axis]);
         model->low_res[axis] = 4 * model->grid[axis];
-        model->low_voxels *= model->low_res[axis];
-        model->window_voxels *= c->spatial[axis];
+        model->low_voxels = nn_times(model->low_voxels, model->low_res[axis]);
+        model->window_voxels = nn_times(model->window_voxels, c->spatial[axis]);
     }
     binder b = {file, arena, staging, threads, SEGFM_OK, error};
     bind_encoder(&b, model);
     bind_prompts(&b, model);
     bind_decoder(&b, model);
-    model->dense_pe = nn_arena_reals(arena, model->tokens * c->dim);
-    if (b.status == SEGFM_OK && arena->failed)
-        b.status = base_fail(error, SEGFM_NO_MEMORY, "the model does not fit into %zu bytes", arena->capacity);
+    model->dense_pe = nn_arena_reals(arena, nn_times(model->tokens, c->dim));
+    if (b.status == SEGFM_OK && arena->failed) b.status = does_not_fit("model", arena, error);
     if (b.status == SEGFM_OK &&
         arena->base != NULL) /* position_embeddings (tokens, dim) is in the file: staging holds (tokens, 3) */
         segvol_dense_pe(model, &(nn_run){threads, NULL, nn_kernels_best()}, staging, model->dense_pe);
@@ -206,47 +211,46 @@ static size_t scratch_count(const segvol_model *m, size_t sparse, int threads) {
     most = larger(most, nn_attention_scratch(n, n, c->decoder_heads, c->dim / c->decoder_heads, threads));
     most = larger(most, nn_attention_scratch(n, m->tokens, c->decoder_heads, cross, threads));
     most = larger(most, nn_attention_scratch(m->tokens, n, c->decoder_heads, cross, threads));
-    most = larger(most, nn_layernorm_scratch(8 * m->tokens * c->up1, threads));
+    most = larger(most, nn_layernorm_scratch(nn_times(nn_times(8, m->tokens), c->up1), threads));
     most = larger(most, nn_conv_transpose_scratch(m->tokens, c->up1, threads));
-    return larger(most, nn_conv_transpose_scratch(8 * m->tokens, c->up2, threads));
+    return larger(most, nn_conv_transpose_scratch(nn_times(8, m->tokens), c->up2, threads));
 }
 
 segfm_status segvol_workspace_plan(segvol_workspace *ws, const segvol_model *m, size_t max_sparse, int threads,
                                    nn_arena *arena, segfm_error *error) {
     const weights_config *c = &m->config;
     size_t n = 1 + c->mask_tokens + max_sparse, tokens = m->tokens, rows = larger(n, tokens), dim = c->dim;
-    size_t patch = (size_t)c->patch[0] * c->patch[1] * c->patch[2], width = mlp_width(&m->iou_head);
+    size_t patch = m->patch_embedding.weight.k, width = mlp_width(&m->iou_head);
+    size_t inner = larger(dim, c->decoder_cross_dim); /* of any attention of the decoder */
     for (size_t i = 0; i < c->mask_tokens; i++) width = larger(width, mlp_width(&m->hyper[i]));
     *ws = (segvol_workspace){.max_sparse = max_sparse};
     ws->run = (nn_run){threads, nn_arena_reals(arena, scratch_count(m, max_sparse, threads)), nn_kernels_best()};
-    ws->patches = nn_arena_reals(arena, tokens * patch);
-    ws->normed = nn_arena_reals(arena, tokens * dim);
-    ws->qkv = nn_arena_reals(arena, tokens * 3 * dim);
-    ws->hidden = nn_arena_reals(arena, tokens * c->mlp);
-    ws->mixed = nn_arena_reals(arena, tokens * dim);
-    ws->sparse = nn_arena_reals(arena, max_sparse * dim);
-    ws->queries = nn_arena_reals(arena, n * dim);
-    ws->query_pe = nn_arena_reals(arena, n * dim);
-    ws->keys = nn_arena_reals(arena, tokens * dim);
-    ws->with_pe_q = nn_arena_reals(arena, n * dim);
-    ws->with_pe_k = nn_arena_reals(arena, tokens * dim);
-    ws->q = nn_arena_reals(arena, rows * dim);
-    ws->k = nn_arena_reals(arena, rows * dim);
-    ws->v = nn_arena_reals(arena, rows * dim);
-    ws->attended = nn_arena_reals(arena, rows * dim);
-    ws->token_out = nn_arena_reals(arena, rows * dim);
-    ws->token_hidden = nn_arena_reals(arena, n * c->decoder_mlp);
+    ws->patches = nn_arena_reals(arena, nn_times(tokens, patch));
+    ws->normed = nn_arena_reals(arena, nn_times(tokens, dim));
+    ws->qkv = nn_arena_reals(arena, nn_times(nn_times(tokens, 3), dim));
+    ws->hidden = nn_arena_reals(arena, nn_times(tokens, c->mlp));
+    ws->mixed = nn_arena_reals(arena, nn_times(tokens, dim));
+    ws->sparse = nn_arena_reals(arena, nn_times(max_sparse, dim));
+    ws->queries = nn_arena_reals(arena, nn_times(n, dim));
+    ws->query_pe = nn_arena_reals(arena, nn_times(n, dim));
+    ws->keys = nn_arena_reals(arena, nn_times(tokens, dim));
+    ws->with_pe_q = nn_arena_reals(arena, nn_times(n, dim));
+    ws->with_pe_k = nn_arena_reals(arena, nn_times(tokens, dim));
+    ws->q = nn_arena_reals(arena, nn_times(rows, inner));
+    ws->k = nn_arena_reals(arena, nn_times(rows, inner));
+    ws->v = nn_arena_reals(arena, nn_times(rows, inner));
+    ws->attended = nn_arena_reals(arena, nn_times(rows, inner));
+    ws->token_out = nn_arena_reals(arena, nn_times(rows, dim));
+    ws->token_hidden = nn_arena_reals(arena, nn_times(n, c->decoder_mlp));
     ws->mlp_a = nn_arena_reals(arena, width);
     ws->mlp_b = nn_arena_reals(arena, width);
-    ws->up1 = nn_arena_reals(arena, 8 * tokens * c->up1);
-    ws->up2 = nn_arena_reals(arena, 64 * tokens * c->up2);
-    ws->hyper = nn_arena_reals(arena, (size_t)c->mask_tokens * c->up2);
+    ws->up1 = nn_arena_reals(arena, nn_times(nn_times(8, tokens), c->up1));
+    ws->up2 = nn_arena_reals(arena, nn_times(nn_times(64, tokens), c->up2));
+    ws->hyper = nn_arena_reals(arena, nn_times(c->mask_tokens, c->up2));
     ws->panels = nn_arena_reals(arena, nn_panels_count(m->low_voxels, c->up2));
-    ws->masks = nn_arena_reals(arena, c->mask_tokens * m->low_voxels);
+    ws->masks = nn_arena_reals(arena, nn_times(c->mask_tokens, m->low_voxels));
     ws->iou = nn_arena_reals(arena, c->mask_tokens);
-    if (arena->failed)
-        return base_fail(error, SEGFM_NO_MEMORY, "the workspace does not fit into %zu bytes", arena->capacity);
-    return SEGFM_OK;
+    return arena->failed ? does_not_fit("workspace", arena, error) : SEGFM_OK;
 }
 
 /* ---- trace --------------------------------------------------------------------------------------------------- */

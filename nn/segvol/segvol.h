@@ -103,7 +103,7 @@ typedef struct segvol_workspace {
     real *queries, *query_pe;    /* (n, dim) */
     real *keys;                  /* (tokens, dim) */
     real *with_pe_q, *with_pe_k; /* operand plus its position encoding: (n, dim), (tokens, dim) */
-    real *q, *k, *v, *attended;  /* projections: (max(n, tokens), dim) */
+    real *q, *k, *v, *attended;  /* projections: (max(n, tokens), max(dim, decoder_cross_dim)) */
     real *token_out;             /* (max(n, tokens), dim) */
     real *token_hidden;          /* (n, decoder_mlp) */
     real *mlp_a, *mlp_b;         /* (max width of the heads' MLPs): the two ends of a layer */
