@@ -35,7 +35,7 @@ TOOL_OBJ = $(TOOL_SRC:%.c=$(BUILD)/%.o)
 TESTS = $(patsubst test/%.c,$(BUILD)/test/%,$(wildcard test/test_*.c))
 
 .DEFAULT_GOAL = all
-.PHONY: all native tests test demo demo-scan verify bench hash sanitize valgrind lint format clean install uninstall help
+.PHONY: all native tests everything test demo demo-scan verify bench hash sanitize valgrind lint format clean install uninstall help
 
 all: $(BUILD)/segfm
 	@ln -sf $(BUILD)/segfm segfm
@@ -62,9 +62,13 @@ $(BUILD)/test/%: test/%.c $(BUILD)/libsegfm.a
 	@echo 'CC $<'
 	$(Q)$(CC) $(ALL_CFLAGS) $< $(BUILD)/libsegfm.a -o $@ -lm
 
--include $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(TESTS:=.d) $(BUILD)/test/golden_vol.d $(BUILD)/test/nifti_roundtrip.d
+# All that can be compiled: also the programs of make verify and make demo.
+PROGRAMS = $(patsubst %.c,$(BUILD)/%,$(wildcard test/*.c demo/*.c))
+
+-include $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(PROGRAMS:=.d)
 
 tests: $(TESTS) $(BUILD)/segfm
+everything: $(PROGRAMS) $(BUILD)/segfm
 
 # Float, double, and a build whose tiles and buffers are odd and tiny, so that every edge is walked.
 TINY = VARIANT=-tiny ISA=generic CFLAGS="-DNN_TEST_MR=3 -DNN_MC=5 -DNN_KC=256 -DSEGFM_TINY"

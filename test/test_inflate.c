@@ -176,7 +176,7 @@ static void put_code(stream *s, const int *lengths, int n, int symbol) {
     unsigned code = 0;
     for (int i = 0; i < n; i++) {
         if (lengths[i] > 0 && lengths[i] < length) code += 1U << (length - lengths[i]);
-        if (lengths[i] == length && i < symbol) code++;
+        if (i < symbol && lengths[i] == length) code++;
     }
     for (int i = length - 1; i >= 0; i--) put(s, code >> i & 1U, 1);
 }

@@ -523,7 +523,7 @@ static void test_many(void) {
     for (size_t n = 65534; n <= 65536; n++) {
         io_zip_writer w = {{0}, {0}, 0};
         size_t failures = 0;
-        char name[16];
+        char name[24];
         for (size_t i = 0; i < n; i++) {
             snprintf(name, sizeof name, "m%05zu", i);
             failures += io_zip_add(&w, name, name, i % 4, NULL) != SEGFM_OK;

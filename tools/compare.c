@@ -43,8 +43,8 @@ static const char *const order[] = {
     "image_embedding",
     "dense_pe",
     "sparse",
-    "mask_decoder.transformer.layers.# .self_attn .norm1 .cross_attn_token_to_image .norm2 .mlp .norm3 "
-    ".cross_attn_image_to_token .queries .keys",
+    ("mask_decoder.transformer.layers.# .self_attn .norm1 .cross_attn_token_to_image .norm2 .mlp .norm3 "
+     ".cross_attn_image_to_token .queries .keys"),
     "mask_decoder.transformer.final_attn_token_to_image",
     "transformer.hs",
     "transformer.src",
