@@ -99,9 +99,9 @@ verify:
 	@$(MAKE) --no-print-directory -s -j2 REAL=double BUILD=$(BUILD)-double $(BUILD)-double/segfm $(BUILD)-double/test/golden_network
 	@scripts/verify.sh $(BUILD) $(BUILD)-double $(if $(filter 0,$(FULL)),,--full)
 
-bench: all
-	@./segfm bench
-	@./segfm bench --full
+bench:
+	@$(MAKE) --no-print-directory -s -j2 all
+	@scripts/bench.sh $(BUILD)
 
 hash:
 	@scripts/hash.sh
