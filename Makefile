@@ -137,7 +137,7 @@ help:
 	@echo 'make demo       segment a real brain scan, write mask and picture to build/demo'
 	@echo 'make test       all tests (float, double, tiny tiles); no Python, no network'
 	@echo 'make verify     compare with live PyTorch, tensor by tensor (installs it where apt may; FULL=0: not at full size)'
-	@echo 'make bench      time of the stages'
+	@echo 'make bench      against PyTorch, ONNX Runtime, OpenBLAS, oneDNN (installs them where it may; QUICK=1, PUBLISH=1: docs/bench.md)'
 	@echo 'make hash       conformance hashes over compilers, optimisation levels, instruction sets, threads'
 	@echo 'make sanitize   the tests under address and undefined-behaviour sanitizers'
 	@echo 'make valgrind   the tests under valgrind'
