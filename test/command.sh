@@ -112,6 +112,17 @@ want 3 'magic.segfm: ' segment -i "$dir/scan.nii" -w "$dir/magic.segfm" --box $b
 want 3 'magic.segfm: ' info "$dir/magic.segfm"
 want 5 'nowhere/m.nii' segment -i "$dir/scan.nii" -w "$dir/w.segfm" --box $box -o "$dir/nowhere/m.nii"
 gone "$out"; gone "$dir/never.txt"; gone "$dir/nowhere"
+cp "$dir/scan.nii" "$dir/mine.nii"; ln -s mine.nii "$dir/alias.nii"; cp "$dir/w.segfm" "$dir/mine.segfm"
+own="segment -i $dir/mine.nii -w $dir/w.segfm --box $box"
+want 2 'mine.nii: the output would replace the input' $own -o "$dir/mine.nii"
+want 2 'alias.nii: the output would replace the input' $own -o "$dir/alias.nii"
+want 2 'the output would replace the input' $own -o "$out" --logits "$dir/mine.nii"
+want 2 'the output would replace the input' $own -o "$out" --overlay "$dir/mine.nii"
+want 2 'two results cannot go to one file' $own -o "$out" --logits "$out"
+want 2 'two results cannot go to one file' $own -o "$dir/never.hdr" --logits "$dir/never.img"
+want 2 'the output would replace the input' convert "$dir/mine.segfm" -o "$dir/mine.segfm"
+cmp "$dir/mine.nii" "$dir/scan.nii" && cmp "$dir/mine.segfm" "$dir/w.segfm"; ok 'the inputs are as they were' $?
+gone "$out"; gone "$dir/never.hdr"
 want 3 'scan.nii: ' convert "$dir/scan.nii" -o "$dir/never.segfm"
 want 2 'the option -o is needed' convert "$dir/scan.nii"
 gone "$dir/never.segfm"
@@ -145,6 +156,15 @@ $segfm compare "$dir/tc" "$dir/ta" >"$dir/stdout"; [ $? -eq 1 ]; ok 'compare fin
 grep -q 'first to diverge: image_encoder.patch_embedding' "$dir/stdout"; ok 'and where it begins' $?
 rm "$dir/tb/logits.npy"
 $segfm compare "$dir/tb" "$dir/ta" >"$dir/stdout"; [ $? -eq 1 ]; ok 'a missing tensor is a difference' $?
+mkdir "$dir/ca" "$dir/cb" "$dir/cc"
+npy '4,' "$dir/ca/t.npy"; zeros 4 >>"$dir/ca/t.npy"
+npy '2, 2' "$dir/cb/t.npy"; zeros 4 >>"$dir/cb/t.npy"
+sed "s/'|u1'/'<f4'/" "$dir/ca/t.npy" | head -c 128 >"$dir/cc/t.npy"; printf '\000\000\300\177\000\000\200\077\000\000\200\077\000\000\200\077' >>"$dir/cc/t.npy"
+$segfm compare "$dir/ca" "$dir/ca" --bits >"$dir/stdout"; ok 'compare --bits: the same' $?
+$segfm compare "$dir/ca" "$dir/cb" --bits >"$dir/stdout"; [ $? -eq 1 ]; ok 'compare --bits: another shape' $?
+grep -q 'shape differs' "$dir/stdout"; ok 'and says so' $?
+$segfm compare "$dir/cc" "$dir/cc" --bits >"$dir/stdout"; [ $? -eq 1 ]; ok 'compare --bits: a NaN is no equality' $?
+$segfm compare "$dir/cc" "$dir/cc" >"$dir/stdout"; [ $? -eq 1 ]; ok 'compare: neither' $?
 want 3 'window: got' trace -w formula:tiny --window "$dir/thin.npy" --box 1,2,3,9,30,40 --out "$dir/td"
 want 2 'one for each of 2' trace -w formula:tiny --window "$dir/win2.npy" --box 1,2,3,9,30,40 --out "$dir/td"
 want 2 'the label must be' trace -w formula:tiny --window "$dir/win.npy" --point 1,2,3,7 --out "$dir/td"

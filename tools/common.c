@@ -95,6 +95,17 @@ bool tool_ends_with(const char *text, const char *suffix) {
     return n >= m && strcmp(text + n - m, suffix) == 0;
 }
 
+bool tool_same_file(const char *a, const char *b) {
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+segfm_status tool_keep_input(const char *input, const char *output, segfm_error *error) {
+    if (input == NULL || output == NULL || !tool_same_file(input, output)) return SEGFM_OK;
+    base_fail(error, SEGFM_BAD_USAGE, "the output would replace the input %s", input);
+    return base_fail_where(error, SEGFM_BAD_USAGE, output);
+}
+
 static int by_bytes(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
 
 static segfm_status add_name(tool_names *names, const char *name, segfm_error *error) {

@@ -136,6 +136,8 @@ segfm_status command_convert(int argc, char **argv, segfm_error *error) {
     if (status == SEGFM_OK) status = tool_need(output, "-o", error);
     if (status == SEGFM_OK) status = read_hints(spatial, patch, heads, decoder_heads, topk, &hints, error);
     if (status != SEGFM_OK) return status;
+    status = tool_keep_input(input, output, error);
+    if (status != SEGFM_OK) return status;
     if (strncmp(input, formula, sizeof formula - 1) != 0)
         return convert_checkpoint(input, &hints, output, &options, &common, error);
     if (spatial != NULL || patch != NULL || heads != NULL || decoder_heads != NULL || topk != NULL)

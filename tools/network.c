@@ -7,7 +7,7 @@ static segfm_status lay_out(tool_network *n, const weights_file *file, size_t ma
                             nn_arena *arena, segfm_error *error) {
     segfm_status status = segvol_model_bind(&n->net, file, arena, staging, threads, error);
     if (status != SEGFM_OK) return status;
-    n->embedding = nn_arena_reals(arena, n->net.tokens * n->net.config.dim);
+    n->embedding = nn_arena_reals(arena, nn_times(n->net.tokens, n->net.config.dim));
     n->window = nn_arena_reals(arena, n->net.window_voxels);
     n->logits = nn_arena_reals(arena, n->net.window_voxels);
     return segvol_workspace_plan(&n->workspace, &n->net, max_sparse, threads, arena, error);
@@ -18,7 +18,10 @@ static segfm_status allocate(tool_network *n, const weights_file *file, size_t m
     nn_arena arena = {0};
     segfm_status status = lay_out(n, file, max_sparse, threads, NULL, &arena, error);
     if (status != SEGFM_OK) return status;
-    real *staging = malloc(segvol_staging_count(file) * sizeof(real));
+    size_t staging_bytes;
+    if (!base_mul(segvol_staging_count(file), sizeof(real), &staging_bytes))
+        return base_fail(error, SEGFM_NO_MEMORY, "memory: a tensor has more bytes than can be addressed");
+    real *staging = malloc(staging_bytes);
     n->memory = aligned_alloc(NN_ALIGN, arena.used);
     if (staging == NULL || n->memory == NULL)
         status = base_fail(error, SEGFM_NO_MEMORY, "memory: got none, need %zu bytes", arena.used);

@@ -23,7 +23,7 @@ static void challenge_close(challenge *c) {
     io_unmap_file(&c->file);
 }
 
-/* An object array with one element per class; absent: *out stays empty. */
+/* An object array with one element per class; absent or without elements: *out stays empty. */
 static segfm_status read_objects(const io_zip *zip, const char *name, io_buffer *bytes, io_pickle *out,
                                  uint32_t *classes, segfm_error *error) {
     char member[64];
@@ -39,8 +39,13 @@ static segfm_status read_objects(const io_zip *zip, const char *name, io_buffer 
     status = io_pickle_parse(array.data, array.bytes, out, error);
     if (status != SEGFM_OK) return status;
     const io_pickle_node *root = &out->nodes[out->root];
-    if (root->kind != IO_PICKLE_ARRAY && root->kind != IO_PICKLE_LIST)
-        return base_fail(error, SEGFM_BAD_INPUT, "array %s: its pickle holds no array", name);
+    if (root->kind != IO_PICKLE_LIST && (root->kind != IO_PICKLE_ARRAY || root->array.dtype != IO_OBJECT))
+        return base_fail(error, SEGFM_BAD_INPUT, "array %s: its pickle holds no array of objects", name);
+    if (root->count == 0) {
+        io_pickle_free(out);
+        *out = (io_pickle){0};
+        return SEGFM_OK;
+    }
     if (*classes != 0 && root->count != *classes)
         return base_fail(error, SEGFM_BAD_INPUT, "arrays boxes and clicks: got %d and %d classes, need the same number",
                          (int)*classes, (int)root->count);
@@ -60,10 +65,24 @@ static segfm_status challenge_open(const char *path, challenge *c, segfm_error *
     return status;
 }
 
-/* Element i of boxes → {z0,y0,x0,z1,y1,x1}: the rectangle on the middle slice, extruded from z_min to z_max. */
-static segfm_status box_of(const challenge *c, uint32_t i, int64_t box[6], segfm_error *error) {
+/* What the library says of a prompt of class i, with the class put before it; a prompt outside of the scan is the file's
+   fault here. */
+static segfm_status name_class(segfm_status status, const char *what, uint32_t i, segfm_error *error) {
+    if (status != SEGFM_BAD_USAGE) return status;
+    segfm_error said = *error;
+    return base_fail(error, SEGFM_BAD_INPUT, "%s, class %d: %s", what, (int)i + 1, said.message);
+}
+
+/* The class's element of an object array; NULL when there is none, or None. */
+static const io_pickle_node *entry_of(const io_pickle *p, uint32_t i) {
+    const io_pickle_node *entry = p->nodes == NULL ? NULL : io_pickle_child(p, &p->nodes[p->root], i);
+    return entry == NULL || entry->kind == IO_PICKLE_NONE ? NULL : entry;
+}
+
+/* An element of boxes → {z0,y0,x0,z1,y1,x1}: the rectangle on the middle slice, extruded from z_min to z_max. */
+static segfm_status box_of(const challenge *c, uint32_t i, const io_pickle_node *entry, int64_t box[6],
+                           segfm_error *error) {
     static const char *const keys[6] = {"z_min", "z_mid_y_min", "z_mid_x_min", "z_max", "z_mid_y_max", "z_mid_x_max"};
-    const io_pickle_node *entry = io_pickle_child(&c->boxes, &c->boxes.nodes[c->boxes.root], i);
     for (int k = 0; k < 6; k++) {
         const io_pickle_node *value = io_pickle_get(&c->boxes, entry, keys[k]);
         if (value == NULL || !io_pickle_int(value, &box[k]))
@@ -84,10 +103,9 @@ static bool click_voxel(const io_pickle *p, const io_pickle_node *node, int64_t 
 }
 
 /* Applies the clicks of class i with one label ("fg" or "bg"). */
-static segfm_status apply_clicks(segfm_session *session, const challenge *c, uint32_t i, const char *key,
-                                 segfm_error *error) {
-    const io_pickle_node *entry = io_pickle_child(&c->clicks, &c->clicks.nodes[c->clicks.root], i);
-    const io_pickle_node *list = entry->kind == IO_PICKLE_DICT ? io_pickle_get(&c->clicks, entry, key) : NULL;
+static segfm_status apply_clicks(segfm_session *session, const challenge *c, uint32_t i, const io_pickle_node *entry,
+                                 const char *key, segfm_error *error) {
+    const io_pickle_node *list = io_pickle_get(&c->clicks, entry, key);
     if (list == NULL || list->kind == IO_PICKLE_NONE) return SEGFM_OK;
     if (list->kind != IO_PICKLE_LIST)
         return base_fail(error, SEGFM_BAD_INPUT, "clicks, class %d: %s is not a list", (int)i + 1, key);
@@ -96,25 +114,27 @@ static segfm_status apply_clicks(segfm_session *session, const challenge *c, uin
         if (!click_voxel(&c->clicks, io_pickle_child(&c->clicks, list, k), voxel))
             return base_fail(error, SEGFM_BAD_INPUT, "clicks, class %d: %s click %d is not [z, y, x]", (int)i + 1, key,
                              (int)k + 1);
-        segfm_status status = segfm_click(session, voxel, key[0] == 'f', error);
+        segfm_status status = name_class(segfm_click(session, voxel, key[0] == 'f', error), "clicks", i, error);
         if (status != SEGFM_OK) return status;
     }
     return SEGFM_OK;
 }
 
-/* The mask of class i, left in the session. */
+/* The mask of class i, left in the session; a class without box and clicks has an empty one. */
 static segfm_status segment_class(segfm_session *session, const challenge *c, uint32_t i, segfm_error *error) {
+    const io_pickle_node *box_entry = entry_of(&c->boxes, i), *click_entry = entry_of(&c->clicks, i);
     segfm_status status = SEGFM_OK;
     segfm_reset(session);
-    if (c->boxes.nodes != NULL) {
+    if (box_entry != NULL) {
         int64_t box[6];
-        status = box_of(c, i, box, error);
-        if (status == SEGFM_OK) status = segfm_box(session, box, error);
+        status = box_of(c, i, box_entry, box, error);
+        if (status == SEGFM_OK) status = name_class(segfm_box(session, box, error), "boxes", i, error);
     }
-    if (status == SEGFM_OK && c->clicks.nodes != NULL) status = apply_clicks(session, c, i, "fg", error);
-    if (status == SEGFM_OK && c->clicks.nodes != NULL) status = apply_clicks(session, c, i, "bg", error);
-    return status == SEGFM_BAD_USAGE ? SEGFM_BAD_INPUT
-                                     : status; /* a prompt outside of the scan is the file's fault here */
+    if (status != SEGFM_OK || click_entry == NULL) return status;
+    if (click_entry->kind != IO_PICKLE_DICT)
+        return base_fail(error, SEGFM_BAD_INPUT, "clicks, class %d: need a dictionary of fg and bg", (int)i + 1);
+    status = apply_clicks(session, c, i, click_entry, "fg", error);
+    return status == SEGFM_OK ? apply_clicks(session, c, i, click_entry, "bg", error) : status;
 }
 
 /* Writes the labels: uint8, or uint16 when there are more than 255 classes. */
@@ -210,6 +230,7 @@ segfm_status command_predict(int argc, char **argv, segfm_error *error) {
         status = base_fail(error, SEGFM_BAD_INPUT, "holds no .npz file");
         base_fail_where(error, status, folders[0]);
     }
+    if (status == SEGFM_OK) status = tool_keep_input(folders[0], folders[1], error);
     if (status == SEGFM_OK) status = tool_make_folder(folders[1], error);
     if (status == SEGFM_OK) status = tool_model_open(weights, &common, &model, error);
     if (status == SEGFM_OK) status = predict_all(model.model, &common, folders[0], folders[1], &names, error);

@@ -81,7 +81,9 @@ segfm_status tool_scan_open(const char *path, const char *volume, tool_scan *out
     if (tool_ends_with(path, ".npz")) {
         io_mapping file = {0};
         io_zip zip = {0};
-        status = io_map_file(path, &file, error);
+        int64_t only = 0;
+        status = volume == NULL ? SEGFM_OK : tool_integer(volume, "--volume", 0, 0, &only, error);
+        if (status == SEGFM_OK) status = io_map_file(path, &file, error);
         if (status == SEGFM_OK) status = io_zip_open(file.data, file.size, &zip, error);
         if (status == SEGFM_OK) status = scan_from_npz(&zip, out, error);
         io_zip_close(&zip);

@@ -116,11 +116,40 @@ static segfm_status check_name(const char *path, segfm_error *error) {
     return base_fail(error, SEGFM_BAD_USAGE, "output %s: the name must end in .nii, .nii.gz, .hdr or .img", path);
 }
 
+/* The other file of a .hdr/.img pair; a copy of the path when it names none. False when it does not fit. */
+static bool sibling_of(const char *path, char *out, size_t capacity) {
+    size_t length = strlen(path);
+    if (length >= capacity) return false;
+    memcpy(out, path, length + 1);
+    if (tool_ends_with(path, ".hdr")) memcpy(out + length - 4, ".img", 4);
+    else if (tool_ends_with(path, ".img")) memcpy(out + length - 4, ".hdr", 4);
+    return true;
+}
+
+/* No result may replace the scan or another result. */
+static segfm_status check_outputs(const settings *o, segfm_error *error) {
+    const char *outputs[3] = {o->mask, o->logits, o->overlay};
+    for (int i = 0; i < 3; i++) {
+        char sibling[4096];
+        if (outputs[i] == NULL) continue;
+        if (!sibling_of(outputs[i], sibling, sizeof sibling))
+            return base_fail(error, SEGFM_BAD_USAGE, "output %s: the name is too long", outputs[i]);
+        segfm_status status = tool_keep_input(o->scan, outputs[i], error);
+        if (status == SEGFM_OK) status = tool_keep_input(o->scan, sibling, error);
+        if (status != SEGFM_OK) return status;
+        for (int j = 0; j < i; j++)
+            if (outputs[j] != NULL && (strcmp(outputs[i], outputs[j]) == 0 || strcmp(sibling, outputs[j]) == 0))
+                return base_fail(error, SEGFM_BAD_USAGE, "output %s: two results cannot go to one file", outputs[i]);
+    }
+    return SEGFM_OK;
+}
+
 static segfm_status check_settings(const settings *o, segfm_error *error) {
     segfm_status status = tool_need(o->scan, "-i", error);
     if (status == SEGFM_OK) status = tool_need(o->mask, "-o", error);
     if (status == SEGFM_OK) status = check_name(o->mask, error);
     if (status == SEGFM_OK) status = check_name(o->logits, error);
+    if (status == SEGFM_OK) status = check_outputs(o, error);
     if (status == SEGFM_OK && o->box == NULL && o->clicks.count == 0)
         status = base_fail(error, SEGFM_BAD_USAGE, "no prompt: give --box or --click");
     if (status == SEGFM_OK && o->variant != NULL && strcmp(o->variant, "seed") != 0 &&
@@ -143,6 +172,7 @@ static segfm_status run(const settings *o, tool_scan *scan, tool_model *model, s
     status = segfm_session_new(model->model, scan->shape, &options, NULL, 0, session, error);
     if (status == SEGFM_OK) status = segfm_set_volume(*session, scan->voxels, error);
     if (status == SEGFM_OK) status = prompt(*session, o, &scan->image, error);
+    if (status == SEGFM_BAD_INPUT) base_fail_where(error, status, o->scan);
     if (status == SEGFM_OK) status = write_results(*session, o, scan, error);
     return status;
 }

@@ -113,5 +113,9 @@ typedef struct tool_names {
 segfm_status tool_list_folder(const char *folder, const char *suffix, tool_names *out, segfm_error *error);
 void tool_names_free(tool_names *names);
 bool tool_ends_with(const char *text, const char *suffix);
+/* Both paths lead to one existing file or folder. */
+bool tool_same_file(const char *a, const char *b);
+/* SEGFM_BAD_USAGE when writing `output` would replace `input`; either may be NULL. */
+segfm_status tool_keep_input(const char *input, const char *output, segfm_error *error);
 
 #endif
