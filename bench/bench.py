@@ -8,12 +8,14 @@ DIR/bench.md and DIR/bench.svg. A rival that is not there or breaks down is list
 import argparse
 import csv
 import os
+import sys
 import time
 
 import machine
 import report
 from side import Failed, Side
 
+HERE = os.path.dirname(os.path.abspath(__file__))
 TUNED = {'MALLOC_MMAP_MAX_': '0', 'MALLOC_TRIM_THRESHOLD_': str(1 << 34), 'GLIBC_TUNABLES': 'glibc.malloc.hugetlb=1'}
 NETWORKS = ['segfm', 'PyTorch, tuned', 'ONNX Runtime', 'PyTorch, default']
 LIBRARIES = ['segfm', 'OpenBLAS', 'oneDNN', 'oneDNN, packed']
@@ -42,9 +44,9 @@ class Bench:
         """→ (command, files that must be there, environment)"""
         threads = str(threads)
         limits = {'OMP_NUM_THREADS': threads, 'OPENBLAS_NUM_THREADS': threads}
-        pytorch = ['/usr/bin/python3', os.path.join(os.path.dirname(os.path.abspath(__file__)), 'torch_side.py'), self.folder, threads]
+        pytorch = [sys.executable, os.path.join(HERE, 'torch_side.py'), self.folder, threads]
         runtime = self.path('node_modules', 'onnxruntime-node')
-        script = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'ort_side.js')
+        script = os.path.join(HERE, 'ort_side.js')
         segfm = [self.segfm, 'bench', '--serve', '--threads', threads]
         full = ['-w', self.path('full.segfm')] if os.path.exists(self.path('full.segfm')) else ['--full']
         networks = {
@@ -151,11 +153,13 @@ class Bench:
         side = self.start('segfm', threads)
         if not side:
             return
-        size = f'{SCAN_WINDOWS} windows'
 
         def work():
-            self.turn(side, threads, [(None, '', f'scan {SCAN_WINDOWS}'), ('first mask', size, 'prompt 0'),
-                                      ('next mask', size, 'prompt 1')])
+            self.ask(side, f'scan {SCAN_WINDOWS}')
+            for measure, request in (('first mask', 'prompt 0'), ('next mask', 'prompt 1')):
+                answer = self.ask(side, request)
+                if answer:
+                    self.add(measure, int(answer[1]), threads, side.name, answer[0])
         self.watched('scan', threads, [side], work)
         side.close()
 

@@ -2,6 +2,7 @@
 import os
 import re
 import subprocess
+import sys
 import time
 
 
@@ -38,7 +39,8 @@ def describe(folder, segfm):
     """→ [(what, text)] about hardware, compiler and rivals"""
     cpu = dict(line.split(':', 1) for line in output('lscpu').splitlines() if ':' in line)
     get = lambda key: cpu.get(key, '?').strip()
-    banner = output(segfm, 'bench', '--rounds', '1').split('\n')[0]
+    banner = output(segfm, 'bench', '--rounds', '1').split('\n')[0]  # "float, AVX-512 kernels, medians of …"
+    compiler = output(os.environ.get('CC', 'gcc'), '--version').split('\n')[0]
     python = ('import torch, sys; sys.path.insert(0, "tools/reference"); from compare import blas_library; '
               'print(torch.__version__, "with", blas_library())')
     runtime = os.path.join(folder, 'node_modules', 'onnxruntime-node')
@@ -51,9 +53,8 @@ def describe(folder, segfm):
                       f'{get("Hypervisor vendor") + " guest, " if "Hypervisor vendor" in cpu else ""}{gigabytes:.0f} GB memory'),
         ('caches', f'L1d {get("L1d cache")}, L2 {get("L2 cache")}, L3 {get("L3 cache")}'),
         ('system', f'Linux {os.uname().release} {os.uname().machine}, {output("getconf", "GNU_LIBC_VERSION")}'),
-        ('segfm', f'{output("git", "describe", "--always", "--dirty")}, '
-                  f'{output(os.environ.get("CC", "gcc"), "--version").splitlines()[0]}, {banner.split(",")[1].strip()}'),
-        ('PyTorch', output('/usr/bin/python3', '-c', python) or 'missing'),
+        ('segfm', f'{output("git", "describe", "--always", "--dirty")}, {compiler}, {", ".join(banner.split(", ")[:2])}'),
+        ('PyTorch', output(sys.executable, '-c', python) or 'missing'),
         ('ONNX Runtime', output('node', '-p', f'"onnxruntime-node " + require("./{os.path.relpath(runtime)}/package.json").version'
                                               ' + ", node " + process.versions.node') or 'missing'),
         ('OpenBLAS', version('libopenblas')),

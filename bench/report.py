@@ -51,8 +51,8 @@ class Samples:
         """The sizes (1), threads (2) or sides (3) of a measure, in the order they were measured."""
         return list(dict.fromkeys(key[index] for key in self.groups if key[0] == measure))
 
-    def ratio(self, measure, threads, side, other, other_threads=None, size='full'):
-        a, b = self.median(measure, size, threads, side), self.median(measure, size, other_threads or threads, other)
+    def ratio(self, measure, threads, side, other):
+        a, b = self.median(measure, 'full', threads, side), self.median(measure, 'full', threads, other)
         return a / b if a and b else None
 
     def window(self, threads, side):
@@ -147,10 +147,14 @@ def windows_table(samples):
     counts = [count for count in (1, 2, 3, 4, 6, 8, 10, 12) if any(len(total) >= count for total in totals.values())]
     rows = [[count] + [show(totals[side][count - 1] if len(totals[side]) >= count else None) for side in sides] for count in counts]
     yield from lines_of_table(['windows'] + sides, rows)
-    for size in samples.keys('first mask', 1):
-        first, following = (samples.median(measure, size, threads, 'segfm') for measure in ('first mask', 'next mask'))
-        yield from (f'segfm, through its public interface, on a scan whose region of interest takes {size}, after one pass over the whole '
-                    f'scan: first mask {show(first)} s, another box on the same scan {show(following)} s.', '')
+    for windows in samples.keys('first mask', 1):
+        first, following = scan_times(samples, threads, windows)
+        yield from (f'segfm, through its public interface, on a scan whose region of interest takes {windows} windows, after one pass over '
+                    f'the whole scan: first mask {show(first)} s, another box on the same scan {show(following)} s.', '')
+
+
+def scan_times(samples, threads, windows):
+    return [samples.median(measure, windows, threads, 'segfm') for measure in ('first mask', 'next mask')]
 
 
 def targets(samples):
@@ -174,11 +178,12 @@ def targets(samples):
         yield from at_least(f'lowest of the encoder\'s products, of the peak, {threads} threads',
                             min((share for share in shares if share), default=None), 0.80)
     yield from at_most(f'decoder over PyTorch, tuned, {most} threads', samples.ratio('decoder', most, 'segfm', 'PyTorch, tuned'), 0.30)
-    size = next(iter(samples.keys('first mask', 1)), '')
-    first, following = (samples.median(measure, size, most, 'segfm') for measure in ('first mask', 'next mask'))
+    windows = next(iter(samples.keys('first mask', 1)), 0)
+    first, following = scan_times(samples, most, windows)
     upstream = samples.window(most, 'PyTorch, default')
-    yield from at_most('first mask of a scan of 7 model calls over PyTorch, default', first / (7 * upstream) if first and upstream else None, 0.50)
-    yield from at_most('next box on that scan over the first', following / first if first else None, 0.10)
+    yield from at_most(f'first mask of a scan over its {windows + 1} model calls with PyTorch, default',
+                       first / ((windows + 1) * upstream) if first and upstream else None, 0.50)
+    yield from at_most('next box on that scan over the first', following / first if first and following else None, 0.10)
     for side, bound in (('segfm', 750), ('segfm, half', 480)):
         memory = samples.median('memory', 'full', most, side)
         yield f'peak memory of one window, {side}, MB', f'≤ {bound}', show(memory, 1e-6, 0), memory is not None and memory <= 1e6 * bound
@@ -241,7 +246,7 @@ def plot_products(axes, samples):
         places = np.arange(len(sizes)) + (index - (len(sides) - 1) / 2) * 0.8 / max(1, len(sides))
         axes.bar(places, [100 * share for share in shares], 0.8 / max(1, len(sides)), color=COLOURS[side], label=side)
     axes.set_xticks(range(len(sizes)), [size.replace('x', '×') for size in sizes], rotation=40, ha='right', fontsize=7)
-    axes.set_ylim(0, 100)
+    axes.set_ylim(0, 110)
     axes.legend(fontsize=7, ncol=len(sides), loc='upper center')
     axes.set_title(f'Matrix products: percent of peak, {threads} threads')
 
@@ -271,6 +276,7 @@ def plot(path, samples):
                f'One encoder block: milliseconds, {threads} threads', 'tokens')
     tokens.set_xscale('log', base=2)
     tokens.set_yscale('log')
+    tokens.set_xticks(samples.keys('blocks', 1), samples.keys('blocks', 1))
     totals = {side: cumulated(samples, threads, side) for side in samples.keys('encoder', 3)}
     plot_lines(scan, {side: (range(1, len(y) + 1), y) for side, y in totals.items()},
                f'One object: seconds, {threads} threads', 'windows')

@@ -7,7 +7,8 @@ with a line: the seconds that the work took, then perhaps other numbers. All sid
     blocks TOKENS               two blocks of the encoder
     save FOLDER                 embedding.f32 and masks.f32 of the last runs
     gemm M,N,K,THREADS,REPEATS  a matrix product; a second number is the sum of the result
-    scan WINDOWS, prompt NUMBER a scan of so many windows; a box on it (segfm alone)
+    scan WINDOWS                takes a scan of so many windows (segfm alone)
+    prompt NUMBER               a box on it; a second number is the windows that its mask took
     peak THREADS                answers with GFLOP/s"""
 import os
 import select

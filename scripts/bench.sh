@@ -6,7 +6,8 @@ set -u
 cd "$(dirname "$0")/.." || exit 1
 build=$1
 dir=${BENCH_DIR-build/bench}
-python=/usr/bin/python3
+python=${PYTHON-/usr/bin/python3}
+export PYTHONDONTWRITEBYTECODE=1
 runtime=1.30.0 # of onnxruntime-node
 cc=${CC:-gcc}
 mkdir -p "$dir" || exit 1

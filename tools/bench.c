@@ -144,6 +144,7 @@ static double encoder_flops(const weights_config *c, double tokens, double depth
 
 /* A box on the session's scan; each `number` is another one. */
 static segfm_status prompt(bench *b, int64_t number, double *time, segfm_error *error) {
+    if (b->session == NULL) return base_fail(error, SEGFM_BAD_USAGE, "prompt: there is no scan yet");
     int64_t box[6] = {1, 2, 3 + number, b->scan[0] - 2, b->scan[1] - 3, b->scan[2] - 4};
     double start = seconds();
     segfm_status status = segfm_box(b->session, box, error);
@@ -206,6 +207,15 @@ static segfm_status serve_one(bench *b, const char *name, const char *argument, 
         if (status == SEGFM_OK) printf("%.9f %.17g\n", time, sum);
         return status;
     }
+    if (strcmp(name, "prompt") == 0) {
+        segfm_report report;
+        status = tool_integer(argument, "prompt NUMBER", 0, most, v, error);
+        if (status == SEGFM_OK) status = prompt(b, v[0], &time, error);
+        if (status != SEGFM_OK) return status;
+        segfm_last_report(b->session, &report);
+        printf("%.9f %lld\n", time, (long long)report.windows);
+        return status;
+    }
     if (strcmp(name, "blocks") == 0) {
         status = tool_integer(argument, "blocks TOKENS", 1, most, v, error);
         if (status == SEGFM_OK) status = open_blocks(b, v[0], error);
@@ -213,9 +223,6 @@ static segfm_status serve_one(bench *b, const char *name, const char *argument, 
     } else if (strcmp(name, "scan") == 0) {
         status = tool_integer(argument, "scan WINDOWS", 1, most, v, error);
         if (status == SEGFM_OK) status = open_session(b, v[0], error);
-    } else if (strcmp(name, "prompt") == 0) {
-        status = tool_integer(argument, "prompt NUMBER", 0, most, v, error);
-        if (status == SEGFM_OK) status = prompt(b, v[0], &time, error);
     } else {
         status = open_stages(b, error);
         if (status != SEGFM_OK) return status;
