@@ -77,6 +77,15 @@ size_t segfm_model_bytes(const segfm_model *model) { return sizeof *model + mode
 
 /* ---- session ------------------------------------------------------------------------------------------------- */
 
+/* A slot of the cache. What a window shows depends on where it starts and which of its voxels lie in the region (the others
+   are zero): both in the crop's coordinates. */
+typedef struct slot {
+    int64_t start[3];
+    vol_box shown;
+    uint64_t pass;   /* the segmentation that used it last; 0: empty */
+    real *embedding; /* (tokens, dim) */
+} slot;
+
 typedef struct click {
     int64_t at[3]; /* in the scan */
     bool foreground;
@@ -89,7 +98,7 @@ typedef struct result {
     vol_box region;      /* cut to the crop */
     vol_box wide_region; /* as the reference computes it */
     vol_box zoom_box;
-    int64_t windows;
+    int64_t windows, encoded, reused;
 } result;
 
 struct segfm_session {
@@ -117,12 +126,17 @@ struct segfm_session {
     real *zoom_embedding;     /* (tokens, dim) */
     real *part, *part_logits; /* (window) one window of the region */
     uint8_t *part_prediction; /* (window) */
-    real *embedding;          /* (tokens, dim) */
-    segvol_point *points;     /* (max_clicks) prompts of one pass */
+    slot *slots;              /* (slot_count) */
+    size_t slot_count;
+    uint64_t pass;        /* counts segmentations */
+    segvol_point *points; /* (max_clicks) prompts of one pass */
     segvol_workspace workspace;
 };
 
-segfm_options segfm_options_default(void) { return (segfm_options){.max_clicks = 64}; }
+segfm_options segfm_options_default(void) {
+    const size_t megabytes = sizeof(size_t) < 8 ? 64 : 512; /* of address space; what is not used costs no memory */
+    return (segfm_options){.max_clicks = 64, .cache_bytes = megabytes << 20};
+}
 
 /* Lays a session for scans of `shape` out in the arena. */
 static segfm_status plan(segfm_session *s, const segvol_model *net, vol_shape shape, const segfm_options *options,
@@ -147,7 +161,12 @@ static segfm_status plan(segfm_session *s, const segvol_model *net, vol_shape sh
     s->part = nn_arena_reals(arena, window);
     s->part_logits = nn_arena_reals(arena, window);
     s->part_prediction = nn_arena_take(arena, window, 1);
-    s->embedding = nn_arena_reals(arena, tokens);
+    s->slot_count = options->cache_bytes / (tokens * sizeof(real));
+    if (s->slot_count == 0) s->slot_count = 1;
+    s->slots = nn_arena_take(arena, s->slot_count, sizeof *s->slots);
+    real *embeddings = nn_arena_take(arena, s->slot_count, tokens * sizeof(real));
+    for (size_t i = 0; s->slots != NULL && embeddings != NULL && i < s->slot_count; i++)
+        s->slots[i] = (slot){.embedding = embeddings + i * tokens};
     if (arena->failed) return no_memory(SIZE_MAX, error);
     return segvol_workspace_plan(&s->workspace, net, clicks + 2, s->options.threads, arena, error);
 }
@@ -234,6 +253,7 @@ segfm_status segfm_set_volume(segfm_session *s, const float *voxels, segfm_error
         s->source[x] = (int32_t)vol_nearest_source(x, s->window.n[2], s->cropped.n[2]);
     s->has_volume = true;
     s->has_zoom_embedding = false;
+    for (size_t i = 0; i < s->slot_count; i++) s->slots[i].pass = 0;
     return SEGFM_OK;
 }
 
@@ -294,8 +314,12 @@ static bool go_on(const segfm_session *s, int64_t done, int64_t total) {
 
 /* The pass over the whole crop at the window's size → zoom_logits, prediction. */
 static void zoom_out(segfm_session *s, vol_box box) {
-    if (!s->has_zoom_embedding) segvol_encode(s->net, &s->workspace, s->zoom_image, s->zoom_embedding);
-    s->has_zoom_embedding = true;
+    if (s->has_zoom_embedding) s->found.reused++;
+    else {
+        segvol_encode(s->net, &s->workspace, s->zoom_image, s->zoom_embedding);
+        s->has_zoom_embedding = true;
+        s->found.encoded++;
+    }
     s->found.zoom_box = s->has_box ? vol_resize_box(box, s->cropped, s->window) : vol_box_none();
     real corners[6];
     box_as_reals(s->found.zoom_box, corners);
@@ -307,11 +331,42 @@ static void zoom_out(segfm_session *s, vol_box box) {
     for (size_t i = 0; i < n; i++) s->prediction[i] = nn_sigmoid_above_half(s->region_logits[i]);
 }
 
+/* The embedding of window w of the region, encoded unless a slot still holds it. A full cache gives up what earlier
+   segmentations left, the oldest first; windows of this one that find no room share the last slot, so that the next pass
+   over the same windows finds all the others. */
+static const real *window_embedding(segfm_session *s, const vol_windows *windows, int64_t w) {
+    slot wanted = {.pass = s->pass}, *victim = &s->slots[s->slot_count - 1];
+    vol_windows_start(windows, w, wanted.start);
+    for (int axis = 0; axis < 3; axis++) {
+        int64_t start = wanted.start[axis] - windows->pad_lo[axis]; /* in the region */
+        int64_t end = start + windows->window.n[axis];
+        wanted.start[axis] = s->found.region.lo[axis] + start;
+        wanted.shown.lo[axis] = s->found.region.lo[axis] + (start > 0 ? start : 0);
+        wanted.shown.hi[axis] =
+            s->found.region.lo[axis] + (end < windows->region.n[axis] ? end : windows->region.n[axis]) - 1;
+    }
+    for (size_t i = 0; i < s->slot_count; i++) {
+        slot *c = &s->slots[i];
+        if (c->pass != 0 && memcmp(c->start, wanted.start, sizeof c->start) == 0 &&
+            memcmp(&c->shown, &wanted.shown, sizeof c->shown) == 0) {
+            c->pass = s->pass;
+            s->found.reused++;
+            return c->embedding;
+        }
+        if (c->pass < victim->pass) victim = c;
+    }
+    wanted.embedding = victim->embedding;
+    *victim = wanted;
+    vol_window_extract(s->image, s->cropped, s->found.region.lo, windows, w, s->part);
+    segvol_encode(s->net, &s->workspace, s->part, victim->embedding);
+    s->found.encoded++;
+    return victim->embedding;
+}
+
 /* One window of the region → part_logits. With a single window the box is the user's; with more, each window's box is
    derived from the zoom-out prediction inside it. Without a user's box, a window with clicks needs no box. */
 static void zoom_in_window(segfm_session *s, const vol_windows *windows, int64_t w, vol_box user_box) {
     vol_box box;
-    vol_window_extract(s->image, s->cropped, s->found.region.lo, windows, w, s->part);
     if (s->has_box && s->found.windows == 1) {
         box = vol_window_box(windows, w, s->found.region.lo, user_box);
     } else {
@@ -322,8 +377,7 @@ static void zoom_in_window(segfm_session *s, const vol_windows *windows, int64_t
     box_as_reals(box, corners);
     segvol_prompts prompts = {s->points, window_clicks(s, windows, w), corners};
     if (!s->has_box && prompts.point_count > 0) prompts.box = NULL;
-    segvol_encode(s->net, &s->workspace, s->part, s->embedding);
-    segvol_decode(s->net, &s->workspace, s->embedding, &prompts);
+    segvol_decode(s->net, &s->workspace, window_embedding(s, windows, w), &prompts);
     segvol_upsample(s->net, &s->workspace, 0, s->part_logits);
 }
 
@@ -331,6 +385,7 @@ static void zoom_in_window(segfm_session *s, const vol_windows *windows, int64_t
 static segfm_status segment(segfm_session *s, segfm_error *error) {
     vol_box box = box_in_crop(s);
     s->found = (result){0};
+    s->pass++;
     if (!go_on(s, 0, 1)) return base_fail(error, SEGFM_CANCELLED, "cancelled before the first pass");
     zoom_out(s, box);
     vol_box both = vol_box_union(vol_mask_bounds(s->prediction, s->cropped), box);
@@ -467,4 +522,6 @@ void segfm_last_report(const segfm_session *s, segfm_report *out) {
     box_out(s->found.valid ? s->found.zoom_box : none, out->zoom_box);
     box_out(s->found.has_region ? s->found.wide_region : none, out->region);
     out->windows = s->found.windows;
+    out->encoded = s->found.encoded;
+    out->reused = s->found.reused;
 }

@@ -51,6 +51,9 @@ typedef struct segfm_options {
     int threads;    /* 0: all the machine has */
     bool zoom_only; /* stop after the pass over the whole scan at the window's size (no zoom-in) */
     int max_clicks; /* clicks the session has room for */
+    /* For embeddings of windows, so that the next class or click need not encode them again. Part of segfm_session_bytes;
+       rounded down to whole windows, and up to one. */
+    size_t cache_bytes;
     segfm_progress *progress;
     void *progress_user;
 } segfm_options;
@@ -91,6 +94,8 @@ typedef struct segfm_report {
     int64_t region[6]; /* region of interest in the crop's coordinates; the upper bounds as the reference computes them:
                              they may equal the axis length */
     int64_t windows;   /* passes over the region */
+    int64_t encoded;   /* windows that went through the image encoder, the zoomed-out one included … */
+    int64_t reused;    /* … and those whose embedding was still there */
 } segfm_report;
 void segfm_last_report(const segfm_session *session, segfm_report *out);
 

@@ -243,6 +243,39 @@ static void test_same_bits(const segfm_model *model) {
     free(a), free(b);
 }
 
+/* The cache changes no bit, however small it is, and spares what it says. */
+static void test_cache(const segfm_model *model) {
+    static const size_t cache_bytes[] = {0, 20000, 60000, (size_t)8 << 20}; /* 1, 3, 10, all of the windows */
+    static const int64_t reused[] = {0, 2, 9, 0};
+    float *voxels = malloc(24 * 45 * 90 * sizeof *voxels), *first = malloc(24 * 45 * 90 * sizeof *first),
+          *again = malloc(24 * 45 * 90 * sizeof *again);
+    for (size_t i = 0; i < 24 * 45 * 90; i++) voxels[i] = (float)(int)(200 * weights_uniform("test.scan", i));
+    for (size_t i = 0; i < 4; i++) {
+        segfm_options options = segfm_options_default();
+        segfm_session *s = NULL;
+        segfm_error error = {0};
+        segfm_report report;
+        options.cache_bytes = cache_bytes[i];
+        CHECK(segfm_session_new(model, (int64_t[]){24, 45, 90}, &options, NULL, 0, &s, &error) == SEGFM_OK);
+        CHECK(segfm_set_volume(s, voxels, &error) == SEGFM_OK);
+        for (int round = 0; round < 3; round++) {
+            CHECK(segfm_box(s, (int64_t[]){3, 5, 8, 20, 40, 80}, &error) == SEGFM_OK);
+            CHECK(segfm_logits(s, again, 24 * 45 * 90, &error) == SEGFM_OK);
+            segfm_last_report(s, &report);
+            if (i == 0 && round == 0) memcpy(first, again, 24 * 45 * 90 * sizeof *first);
+            CHECK(memcmp(first, again, 24 * 45 * 90 * sizeof *first) == 0);
+            CHECK(report.windows > 10 && report.encoded + report.reused == report.windows + 1);
+            CHECK(report.reused == (round == 0 ? 0 : i == 3 ? report.windows + 1 : reused[i] + 1));
+        }
+        CHECK(segfm_set_volume(s, voxels, &error) == SEGFM_OK &&
+              segfm_box(s, (int64_t[]){3, 5, 8, 20, 40, 80}, &error) == SEGFM_OK);
+        segfm_last_report(s, &report);
+        CHECK(report.reused == 0); /* a new scan shares nothing */
+        segfm_session_free(s);
+    }
+    free(voxels), free(first), free(again);
+}
+
 static bool cancel_at(void *user, int64_t done, int64_t total) {
     (void)total;
     return done < *(int64_t *)user;
@@ -310,6 +343,7 @@ int main(void) {
     test_scan(model, &f, "small", (size_t[]){2, 2, 2});
     test_refusals(model);
     test_same_bits(model);
+    test_cache(model);
     test_cancel_and_reset(model);
     test_odd_scans(model);
     fixture_close(&f);
