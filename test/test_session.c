@@ -211,6 +211,7 @@ static void run_small(const segfm_model *model, int threads, bool click, bool zo
     options.threads = threads;
     options.zoom_only = zoom_only;
     options.max_clicks = 1;
+    options.cache_bytes = 1 << 16;
     CHECK(segfm_session_bytes(model, small, &options, &bytes, &error) == SEGFM_OK);
     unsigned char *memory = aligned_alloc(64, bytes + 64);
     memset(memory, 0xA5, bytes + 64);
