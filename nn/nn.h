@@ -110,7 +110,7 @@ void nn_sigmoid_forward(const nn_run *run, size_t n, const real *x, real *out);
 /* The sum of x (n) in the fixed order above. partial: (n + NN_SUM_BLOCK − 1) / NN_SUM_BLOCK reals of scratch. */
 real nn_sum(size_t n, const real *x, real *partial, int threads);
 
-size_t nn_layernorm_scratch(size_t width, int threads);
+size_t nn_layernorm_scratch(size_t width);
 /* y (rows,width) = (x − mean)/√(var + eps) · w + b over the last axis; w, b (width). A layer norm over a whole block is
    rows = 1, width = its size. y may be x. */
 void nn_layernorm_forward(const nn_run *run, size_t rows, size_t width, const real *x, const real *w, const real *b,

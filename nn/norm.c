@@ -1,9 +1,5 @@
 #include "nn.h"
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
 /* Folds 16 lanes by a fixed tree. */
 static real fold(real lane[NN_LANES]) {
     for (int width = NN_LANES / 2; width > 0; width /= 2)
@@ -60,7 +56,7 @@ static real fold_blocks(size_t blocks, real *partial) {
 real nn_sum(size_t n, const real *x, real *partial, int threads) {
     ptrdiff_t blocks = (ptrdiff_t)blocks_of(n);
     (void)threads;
-#pragma omp parallel for num_threads(threads) schedule(static) if (blocks > 1)
+#pragma omp parallel for num_threads(threads) schedule(static)
     for (ptrdiff_t b = 0; b < blocks; b++)
         partial[b] = block_sum(block_length(n, (size_t)b), x + (size_t)b * NN_SUM_BLOCK);
     return fold_blocks((size_t)blocks, partial);
@@ -69,41 +65,46 @@ real nn_sum(size_t n, const real *x, real *partial, int threads) {
 static real sum_of_squares(size_t n, const real *x, real mean, real *partial, int threads) {
     ptrdiff_t blocks = (ptrdiff_t)blocks_of(n);
     (void)threads;
-#pragma omp parallel for num_threads(threads) schedule(static) if (blocks > 1)
+#pragma omp parallel for num_threads(threads) schedule(static)
     for (ptrdiff_t b = 0; b < blocks; b++)
         partial[b] = block_squares(block_length(n, (size_t)b), x + (size_t)b * NN_SUM_BLOCK, mean);
     return fold_blocks((size_t)blocks, partial);
 }
 
-size_t nn_layernorm_scratch(size_t width, int threads) { return nn_times((size_t)threads, blocks_of(width)); }
+size_t nn_layernorm_scratch(size_t width) { return blocks_of(width); }
 
-static void row(size_t width, const real *x, const real *w, const real *b, real eps, real *y, real *partial,
-                int threads) {
-    real mean = nn_sum(width, x, partial, threads) / (real)width;
-    real variance = sum_of_squares(width, x, mean, partial, threads) / (real)width;
+static real scale_of(real variance, real eps) {
 #ifdef SEGFM_REAL_DOUBLE
-    real scale = 1.0 / sqrt(variance + eps);
+    return 1.0 / sqrt(variance + eps);
 #else
-    real scale = 1.0f / sqrtf(variance + eps);
+    return 1.0f / sqrtf(variance + eps);
 #endif
-#pragma omp parallel for simd num_threads(threads) schedule(static) if (threads > 1)
+}
+
+/* A row of at most one block, by one thread. */
+static void short_row(size_t width, const real *x, const real *w, const real *b, real eps, real *y) {
+    real mean = block_sum(width, x) / (real)width;
+    real scale = scale_of(block_squares(width, x, mean) / (real)width, eps);
+#pragma omp simd
+    for (size_t i = 0; i < width; i++) y[i] = (x[i] - mean) * scale * w[i] + b[i];
+}
+
+/* A row of many blocks, which the threads share. */
+static void long_row(const nn_run *run, size_t width, const real *x, const real *w, const real *b, real eps, real *y) {
+    real mean = nn_sum(width, x, run->scratch, run->threads) / (real)width;
+    real variance = sum_of_squares(width, x, mean, run->scratch, run->threads) / (real)width;
+    real scale = scale_of(variance, eps);
+#pragma omp parallel for simd num_threads(run->threads) schedule(static)
     for (ptrdiff_t i = 0; i < (ptrdiff_t)width; i++) y[i] = (x[i] - mean) * scale * w[i] + b[i];
 }
 
 void nn_layernorm_forward(const nn_run *run, size_t rows, size_t width, const real *x, const real *w, const real *b,
                           real eps, real *y) {
-    if (rows == 1) { /* a whole block: the threads share the row */
-        row(width, x, w, b, eps, y, run->scratch, run->threads);
+    if (width > NN_SUM_BLOCK) {
+        for (size_t i = 0; i < rows; i++) long_row(run, width, x + i * width, w, b, eps, y + i * width);
         return;
     }
 #pragma omp parallel for num_threads(run->threads) schedule(static)
-    for (ptrdiff_t i = 0; i < (ptrdiff_t)rows; i++) {
-#ifdef _OPENMP
-        size_t thread = (size_t)omp_get_thread_num();
-#else
-        size_t thread = 0;
-#endif
-        row(width, x + (size_t)i * width, w, b, eps, y + (size_t)i * width, run->scratch + thread * blocks_of(width),
-            1);
-    }
+    for (ptrdiff_t i = 0; i < (ptrdiff_t)rows; i++)
+        short_row(width, x + (size_t)i * width, w, b, eps, y + (size_t)i * width);
 }
