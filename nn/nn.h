@@ -129,6 +129,7 @@ size_t nn_conv_transpose_scratch(size_t cells, size_t out_channels, int threads)
 void nn_conv_transpose_forward(const nn_run *run, const size_t grid[3], const real *x, size_t cell_stride,
                                size_t channel_stride, const nn_panels *w, const real *bias, real *y);
 
+size_t nn_trilinear_scratch(const size_t in[3], int threads);
 /* Trilinear resize as PyTorch's interpolate(mode="trilinear", align_corners=False): x (in) → y (out), one channel. */
 void nn_trilinear_forward(const nn_run *run, const size_t in[3], const real *x, const size_t out[3], real *y);
 

@@ -1,5 +1,9 @@
 #include "nn.h"
 
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
 typedef struct {
     size_t low, high;
     real low_weight, high_weight;
@@ -16,22 +20,33 @@ static interpolation interpolate(size_t i, size_t in, size_t out) {
     return (interpolation){low, low + (low < in - 1), REAL_C(1.0) - high_weight, high_weight};
 }
 
+size_t nn_trilinear_scratch(const size_t in[3], int threads) { return (size_t)threads * in[2]; }
+
+/* One line of the output: the four lines of the input around it are mixed once, then stretched. */
+static void line_forward(const size_t in[3], const real *x, interpolation z, interpolation y, size_t length,
+                         real *mixed, real *to) {
+    const real *a = x + (z.low * in[1] + y.low) * in[2], *b = x + (z.low * in[1] + y.high) * in[2];
+    const real *c = x + (z.high * in[1] + y.low) * in[2], *d = x + (z.high * in[1] + y.high) * in[2];
+#pragma omp simd
+    for (size_t i = 0; i < in[2]; i++)
+        mixed[i] = z.low_weight * (y.low_weight * a[i] + y.high_weight * b[i]) +
+                   z.high_weight * (y.low_weight * c[i] + y.high_weight * d[i]);
+    for (size_t i = 0; i < length; i++) {
+        interpolation s = interpolate(i, in[2], length);
+        to[i] = s.low_weight * mixed[s.low] + s.high_weight * mixed[s.high];
+    }
+}
+
 void nn_trilinear_forward(const nn_run *run, const size_t in[3], const real *x, const size_t out[3], real *y) {
-    (void)run;
 #pragma omp parallel for num_threads(run->threads) schedule(static)
     for (ptrdiff_t line = 0; line < (ptrdiff_t)(out[0] * out[1]); line++) {
-        interpolation z = interpolate((size_t)line / out[1], in[0], out[0]);
-        interpolation row = interpolate((size_t)line % out[1], in[1], out[1]);
-        const real *a = x + (z.low * in[1] + row.low) * in[2], *b = x + (z.low * in[1] + row.high) * in[2];
-        const real *c = x + (z.high * in[1] + row.low) * in[2], *d = x + (z.high * in[1] + row.high) * in[2];
-        real *to = y + (size_t)line * out[2];
-        for (size_t i = 0; i < out[2]; i++) {
-            interpolation s = interpolate(i, in[2], out[2]);
-            real low = z.low_weight * (row.low_weight * a[s.low] + row.high_weight * b[s.low]) +
-                       z.high_weight * (row.low_weight * c[s.low] + row.high_weight * d[s.low]);
-            real high = z.low_weight * (row.low_weight * a[s.high] + row.high_weight * b[s.high]) +
-                        z.high_weight * (row.low_weight * c[s.high] + row.high_weight * d[s.high]);
-            to[i] = s.low_weight * low + s.high_weight * high;
-        }
+#ifdef _OPENMP
+        size_t thread = (size_t)omp_get_thread_num();
+#else
+        size_t thread = 0;
+#endif
+        line_forward(in, x, interpolate((size_t)line / out[1], in[0], out[0]),
+                     interpolate((size_t)line % out[1], in[1], out[1]), out[2], run->scratch + thread * in[2],
+                     y + (size_t)line * out[2]);
     }
 }

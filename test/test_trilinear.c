@@ -19,9 +19,10 @@ static void test_against_tents(const size_t in[3], const size_t out[3], int thre
             want[o] += (double)x[i] * tent(o / (out[1] * out[2]), i / (in[1] * in[2]), in[0], out[0]) *
                        tent(o / out[2] % out[1], i / in[2] % in[1], in[1], out[1]) *
                        tent(o % out[2], i % in[2], in[2], out[2]);
-    nn_trilinear_forward(&(nn_run){threads, NULL, nn_kernels_best()}, in, x, out, y);
+    real *scratch = aligned_reals(nn_trilinear_scratch(in, threads));
+    nn_trilinear_forward(&(nn_run){threads, scratch, nn_kernels_best()}, in, x, out, y);
     CHECK_CLOSE("trilinear", y, want, m, sizeof(real) == 8 ? 1e-14 : 2e-6, 0); /* measured 2e-15, 5e-7 */
-    free(x), free(y), free(want);
+    free(x), free(y), free(want), free(scratch);
 }
 
 int main(void) {
@@ -30,8 +31,8 @@ int main(void) {
     test_against_tents((size_t[]){1, 1, 4}, (size_t[]){3, 2, 4}, 2);
     test_against_tents((size_t[]){6, 7, 9}, (size_t[]){3, 4, 5}, 2); /* downwards */
     size_t same[3] = {3, 4, 5};                                      /* the same size changes no bit */
-    real *x = random_reals(1, 60, -1, 1), y[60];
-    nn_trilinear_forward(&(nn_run){1, NULL, nn_kernels_best()}, same, x, same, y);
+    real *x = random_reals(1, 60, -1, 1), y[60], scratch[5];
+    nn_trilinear_forward(&(nn_run){1, scratch, nn_kernels_best()}, same, x, same, y);
     CHECK(memcmp(x, y, sizeof y) == 0);
     free(x);
     return test_summary();

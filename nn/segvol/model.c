@@ -211,6 +211,7 @@ static size_t scratch_count(const segvol_model *m, size_t sparse, int threads) {
     most = larger(most, nn_attention_scratch(n, n, c->decoder_heads, c->dim / c->decoder_heads, threads));
     most = larger(most, nn_attention_scratch(n, m->tokens, c->decoder_heads, cross, threads));
     most = larger(most, nn_attention_scratch(m->tokens, n, c->decoder_heads, cross, threads));
+    most = larger(most, nn_trilinear_scratch(m->low_res, threads));
     most = larger(most, nn_layernorm_scratch(nn_times(nn_times(8, m->tokens), c->up1)));
     most = larger(most, nn_conv_transpose_scratch(m->tokens, c->up1, threads));
     return larger(most, nn_conv_transpose_scratch(nn_times(8, m->tokens), c->up2, threads));
