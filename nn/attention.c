@@ -44,10 +44,11 @@ static void query_block(const nn_kernels *kernels, const nn_attention *at, size_
         for (size_t d = 0; d < dims; d++) q[d * NN_LANES + l] = from[d];
     }
     for (size_t j = 0; j < at->keys; j += mr)
-        kernels->product(NN_CHUNK, dims, k + j * dims, q, scores + j * NN_LANES, NN_LANES, true);
+        kernels->product(NN_CHUNK, dims, k + j * dims, q, NN_LANES, scores + j * NN_LANES, NN_LANES, true);
     kernels->exponentials(at->keys, at->scale, scores, sum);
     for (size_t d = 0; d < dims; d += mr)
-        kernels->product(NN_WEIGHTS_CHUNK, at->keys, v + d * at->keys, scores, products + d * NN_LANES, NN_LANES, true);
+        kernels->product(NN_WEIGHTS_CHUNK, at->keys, v + d * at->keys, scores, NN_LANES, products + d * NN_LANES,
+                         NN_LANES, true);
     for (size_t l = 0; l < lanes; l++) {
         real *to = at->out + (first + l) * at->out_row + head * dims;
         for (size_t d = 0; d < dims; d++) to[d] = products[d * NN_LANES + l] / sum[l];

@@ -3,6 +3,8 @@
    The loops, outside in: tasks (blocks of rows × groups of B's panels, shared out to the threads) → slices of k, KC long
    → the slice of the row block is packed, it then stays in the second-level cache → B's panels → the block's row panels
    → kernel. The element waits in y between slices; as KC is a multiple of NN_CHUNK, slicing changes no bit. */
+#include <assert.h>
+
 #include "pack.h"
 
 #ifdef _OPENMP
@@ -52,16 +54,16 @@ void nn_panels_pack(const real *b, size_t n, size_t k, size_t stride_n, size_t s
 size_t nn_matmul_scratch(int threads) { return nn_times((size_t)threads, (size_t)MC * KC); }
 
 /* One row panel times one panel of B into y, of which rows × lanes exist. */
-static void tile(const nn_kernels *kernels, size_t kc, const real *a, const real *b, size_t rows, size_t lanes,
-                 bool first, const real *bias, real *y, size_t y_row) {
+static void tile(const nn_kernels *kernels, size_t kc, const real *a, const real *b, size_t b_row, size_t rows,
+                 size_t lanes, bool first, const real *bias, real *y, size_t y_row) {
     if (rows == kernels->rows && lanes == NN_LANES && bias == NULL) {
-        kernels->product(NN_CHUNK, kc, a, b, y, y_row, first);
+        kernels->product(NN_CHUNK, kc, a, b, b_row, y, y_row, first);
         return;
     }
     real t[NN_MAX_ROWS * NN_LANES] = {0};
     if (!first)
         for (size_t r = 0; r < rows; r++) memcpy(t + r * NN_LANES, y + r * y_row, lanes * sizeof(real));
-    kernels->product(NN_CHUNK, kc, a, b, t, NN_LANES, first);
+    kernels->product(NN_CHUNK, kc, a, b, b_row, t, NN_LANES, first);
     for (size_t r = 0; r < rows; r++)
         for (size_t l = 0; l < lanes; l++)
             y[r * y_row + l] = bias == NULL ? t[r * NN_LANES + l] : t[r * NN_LANES + l] + bias[l];
@@ -76,17 +78,18 @@ static void block(const nn_kernels *kernels, size_t rows, const real *a, size_t 
         nn_pack_rows(kernels->rows, a + k * a_column, a_row, a_column, rows, kc, packed);
         for (size_t p = begin; p < end; p++) {
             size_t column = p * NN_LANES, lanes = smaller(b->n - column, NN_LANES);
-            const real *panel = b->data + column * b->k + k * NN_LANES;
+            const real *panel = b->row > 0 ? b->data + k * b->row + column : b->data + column * b->k + k * NN_LANES;
             const real *panel_bias = last && bias != NULL ? bias + column : NULL;
             for (size_t i = 0; i < rows; i += kernels->rows)
-                tile(kernels, kc, packed + i * kc, panel, smaller(rows - i, kernels->rows), lanes, k == 0, panel_bias,
-                     y + i * y_row + column, y_row);
+                tile(kernels, kc, packed + i * kc, panel, b->row > 0 ? b->row : NN_LANES,
+                     smaller(rows - i, kernels->rows), lanes, k == 0, panel_bias, y + i * y_row + column, y_row);
         }
     }
 }
 
 void nn_matmul(const nn_run *run, size_t m, const real *a, size_t a_row, size_t a_column, const nn_panels *b,
                const real *bias, real *y, size_t y_row) {
+    assert(b->row == 0 || b->n % NN_LANES == 0);
     if (m == 0 || b->n == 0) return;
     size_t threads = (size_t)run->threads, panels = (b->n + NN_LANES - 1) / NN_LANES;
     size_t blocks = (m + NN_MC - 1) / NN_MC, groups = 1;

@@ -19,8 +19,8 @@
 #define KERNEL(name) KERNEL_PASTE(KERNEL_TABLE, name)
 
 KERNEL_TARGET
-static void KERNEL(_product)(size_t chunk, size_t kc, const real *restrict a, const real *restrict b, real *restrict c,
-                             size_t c_row, bool first) {
+static void KERNEL(_product)(size_t chunk, size_t kc, const real *restrict a, const real *restrict b, size_t b_row,
+                             real *restrict c, size_t c_row, bool first) {
     for (size_t begin = 0; begin < kc; begin += chunk) {
         size_t end = kc - begin < chunk ? kc : begin + chunk;
         real t[KERNEL_MR][NN_LANES];
@@ -30,7 +30,7 @@ static void KERNEL(_product)(size_t chunk, size_t kc, const real *restrict a, co
             for (int l = 0; l < NN_LANES; l++) t[r][l] = 0;
         }
         for (size_t k = begin; k < end; k++) {
-            const real *ak = a + k * KERNEL_MR, *bk = b + k * NN_LANES;
+            const real *ak = a + k * KERNEL_MR, *bk = b + k * b_row;
             NN_UNROLL
             for (int r = 0; r < KERNEL_MR; r++) {
                 real ar = ak[r];

@@ -43,8 +43,10 @@ void nn_arena_leave(void *memory, size_t bytes);
 typedef struct nn_kernels {
     const char *name;
     size_t rows;
-    /* c (rows,16), rows c_row apart, (+)= a panel (kc, rows) · b panel (kc, 16), in chunks; `first` starts the element */
-    void (*product)(size_t chunk, size_t kc, const real *a, const real *b, real *c, size_t c_row, bool first);
+    /* c (rows,16), rows c_row apart, (+)= a panel (kc, rows) · b panel (kc, 16), rows b_row apart, in chunks; `first`
+       starts the element */
+    void (*product)(size_t chunk, size_t kc, const real *a, const real *b, size_t b_row, real *c, size_t c_row,
+                    bool first);
     /* s (keys,16): scores → exp(s·scale − max down the column); sum (16): the columns' sums, in chunks */
     void (*exponentials)(size_t keys, real scale, real *s, real *sum);
     void (*gelu)(size_t n, const real *x, real *y);
@@ -63,10 +65,12 @@ int nn_threads(int wanted);
 
 /* ---- matrix product (gemm.c) --------------------------------------------------------------------------------- */
 
-/* A right operand B (k, n), packed: data[panel][row of B][lane], panel = column / NN_LANES, missing columns zero. */
+/* A right operand B (k, n), packed: data[panel][row of B][lane], panel = column / NN_LANES, missing columns zero. Or, with
+   row > 0, a plain matrix whose rows lie `row` reals apart; n must then be a multiple of NN_LANES. */
 typedef struct nn_panels {
     size_t n, k;
     const real *data;
+    size_t row;
 } nn_panels;
 
 size_t nn_panels_count(size_t n, size_t k); /* reals of data */

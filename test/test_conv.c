@@ -29,7 +29,7 @@ static void test_conv_transpose(const size_t grid[3], size_t in, size_t out, int
     size_t cell_stride = channel_first ? 1 : in, channel_stride = channel_first ? cells : 1;
     nn_panels_pack(w, out * 8, in, 1, out * 8, panels, 1);
     nn_conv_transpose_forward(&(nn_run){threads, scratch, nn_kernels_best()}, grid, x, cell_stride, channel_stride,
-                              &(nn_panels){out * 8, in, panels}, bias, y);
+                              &(nn_panels){out * 8, in, panels, 0}, bias, y);
     int wrong = 0;
     for (size_t c = 0; c < out; c++)
         for (size_t z = 0; z < 2 * grid[0]; z++)

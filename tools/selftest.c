@@ -90,7 +90,7 @@ static segfm_status run_matmul(const nn_run *r, io_buffer *out, segfm_error *err
     for (size_t i = 0; i < COUNT_OF(b); i++)
         if (b[i] == NULL) return done(SEGFM_OK, b, COUNT_OF(b), error);
     nn_panels_pack(b[1], N, K, K, 1, b[3], r->threads);
-    nn_matmul(r, M, b[0], K, 1, &(nn_panels){N, K, b[3]}, b[2], b[4], N);
+    nn_matmul(r, M, b[0], K, 1, &(nn_panels){N, K, b[3], 0}, b[2], b[4], N);
     return done(take(out, b[4], M * N, error), b, COUNT_OF(b), error);
 }
 
@@ -135,7 +135,7 @@ static segfm_status run_conv_transpose(const nn_run *r, io_buffer *out, segfm_er
     for (size_t i = 0; i < COUNT_OF(b); i++)
         if (b[i] == NULL) return done(SEGFM_OK, b, COUNT_OF(b), error);
     nn_panels_pack(b[1], OUT * 8, IN, 1, OUT * 8, b[3], r->threads);
-    nn_conv_transpose_forward(r, (size_t[]){3, 4, 5}, b[0], IN, 1, &(nn_panels){OUT * 8, IN, b[3]}, b[2], b[4]);
+    nn_conv_transpose_forward(r, (size_t[]){3, 4, 5}, b[0], IN, 1, &(nn_panels){OUT * 8, IN, b[3], 0}, b[2], b[4]);
     return done(take(out, b[4], CELLS * 8 * OUT, error), b, COUNT_OF(b), error);
 }
 

@@ -54,7 +54,7 @@ static nn_panels pack(binder *b, const weights_tensor *t, size_t n, size_t k, si
         load(b, t, b->staging);
         if (b->status == SEGFM_OK) nn_panels_pack(b->staging, n, k, stride_n, stride_k, data, b->threads);
     }
-    return (nn_panels){n, k, data};
+    return (nn_panels){n, k, data, 0};
 }
 
 static segvol_linear bind_linear(binder *b, const char *prefix, const char *name, bool has_bias) {
@@ -248,7 +248,6 @@ segfm_status segvol_workspace_plan(segvol_workspace *ws, const segvol_model *m, 
     ws->up1 = nn_arena_reals(arena, nn_times(nn_times(8, tokens), c->up1));
     ws->up2 = nn_arena_reals(arena, nn_times(nn_times(64, tokens), c->up2));
     ws->hyper = nn_arena_reals(arena, nn_times(c->mask_tokens, c->up2));
-    ws->panels = nn_arena_reals(arena, nn_panels_count(m->low_voxels, c->up2));
     ws->masks = nn_arena_reals(arena, nn_times(c->mask_tokens, m->low_voxels));
     ws->iou = nn_arena_reals(arena, c->mask_tokens);
     return arena->failed ? does_not_fit("workspace", arena, error) : SEGFM_OK;

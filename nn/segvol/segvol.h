@@ -110,7 +110,6 @@ typedef struct segvol_workspace {
     real *up1;                   /* (up1, 8 · tokens) */
     real *up2;                   /* (up2, 64 · tokens) */
     real *hyper;                 /* (mask_tokens, up2) */
-    real *panels;                /* up2 packed as right operand */
     real *masks;                 /* (mask_tokens, low_res): all masks' logits */
     real *iou;                   /* (mask_tokens) */
 } segvol_workspace;
