@@ -164,7 +164,7 @@ static segfm_status plan(segfm_session *s, const segvol_model *net, vol_shape sh
     s->slot_count = options->cache_bytes / (tokens * sizeof(real));
     if (s->slot_count == 0) s->slot_count = 1;
     s->slots = nn_arena_take(arena, s->slot_count, sizeof *s->slots);
-    real *embeddings = nn_arena_take(arena, s->slot_count, tokens * sizeof(real));
+    real *embeddings = nn_arena_reals(arena, nn_times(s->slot_count, tokens));
     for (size_t i = 0; s->slots != NULL && embeddings != NULL && i < s->slot_count; i++)
         s->slots[i] = (slot){.embedding = embeddings + i * tokens};
     if (arena->failed) return no_memory(SIZE_MAX, error);

@@ -17,37 +17,51 @@ void nn_patches(const nn_run *run, const real *window, const size_t spatial[3], 
     }
 }
 
-/* The product of SLAB cells at a time is made whole, then scattered: kernel = stride = 2, so each of a cell's 8 results
-   per channel has a voxel of its own and nothing overlaps. */
+/* Kernel = stride = 2: each of a cell's 8 results per channel has a voxel of its own and nothing overlaps. The product is
+   made for SLAB cells at a time, whole lines of the grid, with (channel, tap) as rows and cells as columns:
+
+        taps 000 and 001 of a line:  a0 a1 a2 …    b0 b1 b2 …     →     a line of the output:  a0 b0 a1 b1 a2 b2 …     */
 enum { SLAB = 512, TAPS = 8 };
 
-size_t nn_conv_transpose_scratch(size_t cells, size_t out_channels, int threads) {
-    return nn_plus(nn_matmul_scratch(threads), nn_times(nn_times(cells < SLAB ? cells : SLAB, TAPS), out_channels));
+static size_t slab_lines(const size_t grid[3]) {
+    size_t lines = SLAB / grid[2], all = nn_times(grid[0], grid[1]);
+    return lines < 1 ? 1 : lines < all ? lines : all;
 }
 
-static void scatter(const nn_run *run, const size_t grid[3], size_t first, size_t cells, size_t channels,
-                    const real *products, const real *bias, real *y) {
-    size_t gy = grid[1], gx = grid[2], voxels = grid[0] * gy * gx * TAPS;
+size_t nn_conv_transpose_scratch(const size_t grid[3], size_t in, size_t out, int threads) {
+    size_t cells = nn_times(slab_lines(grid), grid[2]);
+    return nn_plus(nn_plus(nn_matmul_scratch(threads), nn_panels_count(cells, in)),
+                   nn_times(nn_times(out, TAPS), cells));
+}
+
+/* products (channels·8, cells), cells from grid line `first` on → y */
+static void interleave(const nn_run *run, const size_t grid[3], size_t first, size_t cells, size_t channels,
+                       const real *products, const real *bias, real *y) {
+    size_t gy = grid[1], gx = grid[2], lines = cells / gx;
     (void)run;
 #pragma omp parallel for num_threads(run->threads) schedule(static)
     for (ptrdiff_t c = 0; c < (ptrdiff_t)channels; c++)
-        for (size_t i = 0; i < cells; i++) {
-            size_t cell = first + i, z = cell / (gy * gx), row = cell / gx % gy, x = cell % gx;
-            const real *from = products + (i * channels + (size_t)c) * TAPS;
-            for (size_t tap = 0; tap < TAPS; tap++) {
-                size_t line = (2 * z + (tap >> 2)) * 2 * gy + 2 * row + (tap >> 1 & 1);
-                y[(size_t)c * voxels + line * 2 * gx + 2 * x + (tap & 1)] = from[tap] + bias[c];
+        for (size_t line = 0; line < lines; line++)
+            for (size_t tap = 0; tap < TAPS; tap += 2) {
+                size_t z = 2 * ((first + line) / gy) + (tap >> 2), row = 2 * ((first + line) % gy) + (tap >> 1 & 1);
+                const real *even = products + ((size_t)c * TAPS + tap) * cells + line * gx, *odd = even + cells;
+                real *to = y + (((size_t)c * 2 * grid[0] + z) * 2 * gy + row) * 2 * gx, b = bias[c];
+                for (size_t i = 0; i < gx; i++) {
+                    to[2 * i] = even[i] + b;
+                    to[2 * i + 1] = odd[i] + b;
+                }
             }
-        }
 }
 
 void nn_conv_transpose_forward(const nn_run *run, const size_t grid[3], const real *x, size_t cell_stride,
-                               size_t channel_stride, const nn_panels *w, const real *bias, real *y) {
-    size_t cells = grid[0] * grid[1] * grid[2], channels = w->n / TAPS;
-    real *products = run->scratch + nn_matmul_scratch(run->threads);
-    for (size_t first = 0; first < cells; first += SLAB) {
-        size_t n = cells - first < SLAB ? cells - first : SLAB;
-        nn_matmul(run, n, x + first * cell_stride, cell_stride, channel_stride, w, NULL, products, w->n);
-        scatter(run, grid, first, n, channels, products, bias, y);
+                               size_t channel_stride, size_t in, size_t out, const real *w, const real *bias, real *y) {
+    size_t all = grid[0] * grid[1], step = slab_lines(grid);
+    real *panels = run->scratch + nn_matmul_scratch(run->threads);
+    real *products = panels + nn_panels_count(step * grid[2], in);
+    for (size_t line = 0; line < all; line += step) {
+        size_t cells = (all - line < step ? all - line : step) * grid[2];
+        nn_panels_pack(x + line * grid[2] * cell_stride, cells, in, cell_stride, channel_stride, panels, run->threads);
+        nn_matmul(run, out * TAPS, w, 1, out * TAPS, &(nn_panels){cells, in, panels, 0}, NULL, products, cells);
+        interleave(run, grid, line, cells, out, products, bias, y);
     }
 }

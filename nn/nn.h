@@ -126,12 +126,11 @@ void nn_layernorm_forward(const nn_run *run, size_t rows, size_t width, const re
    With a linear layer after it, a 3-D convolution with kernel = stride = patch. */
 void nn_patches(const nn_run *run, const real *window, const size_t spatial[3], const size_t patch[3], real *rows);
 
-size_t nn_conv_transpose_scratch(size_t cells, size_t out_channels, int threads);
+size_t nn_conv_transpose_scratch(const size_t grid[3], size_t in, size_t out, int threads);
 /* Transposed 3-D convolution, kernel = stride = 2. x: element (cell, channel) at x[cell * cell_stride + channel *
-   channel_stride], cells in raster order of grid (z,y,x). w: the PyTorch weight (in, out, 2,2,2) packed with k = in,
-   n = out·8. bias (out). y (out, 2z, 2y, 2x). */
+   channel_stride], cells in raster order of grid (z,y,x). w (in, out, 2,2,2), bias (out) → y (out, 2z, 2y, 2x). */
 void nn_conv_transpose_forward(const nn_run *run, const size_t grid[3], const real *x, size_t cell_stride,
-                               size_t channel_stride, const nn_panels *w, const real *bias, real *y);
+                               size_t channel_stride, size_t in, size_t out, const real *w, const real *bias, real *y);
 
 size_t nn_trilinear_scratch(const size_t in[3], int threads);
 /* Trilinear resize as PyTorch's interpolate(mode="trilinear", align_corners=False): x (in) → y (out), one channel. */

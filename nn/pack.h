@@ -12,10 +12,14 @@ static inline void nn_pack_rows(size_t mr, const real *a, size_t row, size_t col
                                 real *packed) {
     for (size_t i = 0; i < rows; i += mr) {
         size_t n = rows - i < mr ? rows - i : mr;
+        real *to = packed + i * kc;
+        if (row == 1 && n == mr) { /* a column's rows lie together */
+            for (size_t k = 0; k < kc; k++) memcpy(to + k * mr, a + i + k * column, mr * sizeof *to);
+            continue;
+        }
         for (size_t r = 0; r < mr; r++) {
             const real *from = a + (i + r) * row;
-            real *to = packed + i * kc + r;
-            for (size_t k = 0; k < kc; k++) to[k * mr] = r < n ? from[k * column] : 0;
+            for (size_t k = 0; k < kc; k++) to[k * mr + r] = r < n ? from[k * column] : 0;
         }
     }
 }

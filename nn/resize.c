@@ -20,7 +20,7 @@ static interpolation interpolate(size_t i, size_t in, size_t out) {
     return (interpolation){low, low + (low < in - 1), REAL_C(1.0) - high_weight, high_weight};
 }
 
-size_t nn_trilinear_scratch(const size_t in[3], int threads) { return (size_t)threads * in[2]; }
+size_t nn_trilinear_scratch(const size_t in[3], int threads) { return nn_times((size_t)threads, in[2]); }
 
 /* One line of the output: the four lines of the input around it are mixed once, then stretched. */
 static void line_forward(const size_t in[3], const real *x, interpolation z, interpolation y, size_t length,

@@ -24,12 +24,11 @@ static void test_conv_transpose(const size_t grid[3], size_t in, size_t out, int
     size_t cells = grid[0] * grid[1] * grid[2];
     real *x = random_wholes(1, cells * in, -5, 5), *w = random_wholes(2, in * out * 8, -5, 5),
          *bias = random_wholes(3, out, -50, 50);
-    real *panels = aligned_reals(nn_panels_count(out * 8, in)), *y = malloc(cells * 8 * out * sizeof *y);
-    real *scratch = aligned_reals(nn_conv_transpose_scratch(cells, out, threads));
+    real *y = malloc(cells * 8 * out * sizeof *y);
+    real *scratch = aligned_reals(nn_conv_transpose_scratch(grid, in, out, threads));
     size_t cell_stride = channel_first ? 1 : in, channel_stride = channel_first ? cells : 1;
-    nn_panels_pack(w, out * 8, in, 1, out * 8, panels, 1);
-    nn_conv_transpose_forward(&(nn_run){threads, scratch, nn_kernels_best()}, grid, x, cell_stride, channel_stride,
-                              &(nn_panels){out * 8, in, panels, 0}, bias, y);
+    nn_conv_transpose_forward(&(nn_run){threads, scratch, nn_kernels_best()}, grid, x, cell_stride, channel_stride, in,
+                              out, w, bias, y);
     int wrong = 0;
     for (size_t c = 0; c < out; c++)
         for (size_t z = 0; z < 2 * grid[0]; z++)
@@ -42,7 +41,7 @@ static void test_conv_transpose(const size_t grid[3], size_t in, size_t out, int
                     wrong += y[((c * 2 * grid[0] + z) * 2 * grid[1] + r) * 2 * grid[2] + s] != (real)sum;
                 }
     CHECK(wrong == 0);
-    free(x), free(w), free(bias), free(panels), free(y), free(scratch);
+    free(x), free(w), free(bias), free(y), free(scratch);
 }
 
 int main(void) {

@@ -99,12 +99,13 @@ static void upscale(const segvol_model *m, segvol_workspace *ws) {
     size_t doubled[3] = {2 * m->grid[0], 2 * m->grid[1], 2 * m->grid[2]}, cells = 8 * m->tokens;
     size_t up1 = m->config.up1, up2 = m->config.up2;
     const nn_run *run = &ws->run;
-    nn_conv_transpose_forward(run, m->grid, ws->keys, m->config.dim, 1, &m->up1.weight, m->up1.bias, ws->up1);
+    nn_conv_transpose_forward(run, m->grid, ws->keys, m->config.dim, 1, m->config.dim, up1, m->up1.weight, m->up1.bias,
+                              ws->up1);
     segvol_trace_volume(ws, "mask_decoder.output_upscaling.0", up1, doubled, ws->up1);
     nn_layernorm_forward(run, 1, m->up_norm.width, ws->up1, m->up_norm.weight, m->up_norm.bias, epsilon, ws->up1);
     segvol_trace_volume(ws, "mask_decoder.output_upscaling.1", up1, doubled, ws->up1);
     nn_gelu_forward(run, cells * up1, ws->up1, ws->up1);
-    nn_conv_transpose_forward(run, doubled, ws->up1, 1, cells, &m->up2.weight, m->up2.bias, ws->up2);
+    nn_conv_transpose_forward(run, doubled, ws->up1, 1, cells, up1, up2, m->up2.weight, m->up2.bias, ws->up2);
     segvol_trace_volume(ws, "mask_decoder.output_upscaling.3", up2, m->low_res, ws->up2);
     nn_gelu_forward(run, m->low_voxels * up2, ws->up2, ws->up2);
     segvol_trace_volume(ws, "upscaled_embedding", up2, m->low_res, ws->up2);

@@ -48,11 +48,11 @@ static segvol_norm bind_norm(binder *b, const char *prefix, const char *name) {
     return (segvol_norm){bind_vector(b, path, "weight"), bind_vector(b, path, "bias"), t == NULL ? 0 : t->count};
 }
 
-static nn_panels pack(binder *b, const weights_tensor *t, size_t n, size_t k, size_t stride_n, size_t stride_k) {
+static nn_panels pack(binder *b, const weights_tensor *t, size_t n, size_t k) {
     real *data = nn_arena_reals(b->arena, nn_panels_count(n, k));
     if (data != NULL && b->status == SEGFM_OK) {
         load(b, t, b->staging);
-        if (b->status == SEGFM_OK) nn_panels_pack(b->staging, n, k, stride_n, stride_k, data, b->threads);
+        if (b->status == SEGFM_OK) nn_panels_pack(b->staging, n, k, k, 1, data, b->threads);
     }
     return (nn_panels){n, k, data, 0};
 }
@@ -63,17 +63,13 @@ static segvol_linear bind_linear(binder *b, const char *prefix, const char *name
     const weights_tensor *t = find(b, path, "weight");
     if (t == NULL) return (segvol_linear){0};
     size_t n = t->shape[0], k = t->count / n;
-    segvol_linear linear = {pack(b, t, n, k, k, 1), NULL};
+    segvol_linear linear = {pack(b, t, n, k), NULL};
     if (has_bias) linear.bias = bind_vector(b, path, "bias");
     return linear;
 }
 
-/* A transposed convolution's weight (in, out, 2,2,2): B has a row per input channel, a column per output and tap. */
-static segvol_linear bind_conv_transpose(binder *b, const char *path) {
-    const weights_tensor *t = find(b, path, "weight");
-    if (t == NULL) return (segvol_linear){0};
-    size_t k = t->shape[0], n = t->count / k;
-    return (segvol_linear){pack(b, t, n, k, 1, n), bind_vector(b, path, "bias")};
+static segvol_conv_transpose bind_conv_transpose(binder *b, const char *prefix) {
+    return (segvol_conv_transpose){bind_vector(b, prefix, "weight"), bind_vector(b, prefix, "bias")};
 }
 
 static segvol_attention bind_attention(binder *b, const char *prefix, const char *name) {
@@ -206,6 +202,7 @@ static size_t mlp_width(const segvol_mlp *mlp) {
 static size_t scratch_count(const segvol_model *m, size_t sparse, int threads) {
     const weights_config *c = &m->config;
     size_t n = 1 + c->mask_tokens + sparse, cross = c->decoder_cross_dim / c->decoder_heads;
+    size_t doubled[3] = {2 * m->grid[0], 2 * m->grid[1], 2 * m->grid[2]};
     size_t most = nn_matmul_scratch(threads);
     most = larger(most, nn_attention_scratch(m->tokens, m->tokens, c->heads, c->dim / c->heads, threads));
     most = larger(most, nn_attention_scratch(n, n, c->decoder_heads, c->dim / c->decoder_heads, threads));
@@ -213,8 +210,8 @@ static size_t scratch_count(const segvol_model *m, size_t sparse, int threads) {
     most = larger(most, nn_attention_scratch(m->tokens, n, c->decoder_heads, cross, threads));
     most = larger(most, nn_trilinear_scratch(m->low_res, threads));
     most = larger(most, nn_layernorm_scratch(nn_times(nn_times(8, m->tokens), c->up1)));
-    most = larger(most, nn_conv_transpose_scratch(m->tokens, c->up1, threads));
-    return larger(most, nn_conv_transpose_scratch(nn_times(8, m->tokens), c->up2, threads));
+    most = larger(most, nn_conv_transpose_scratch(m->grid, c->dim, c->up1, threads));
+    return larger(most, nn_conv_transpose_scratch(doubled, c->up1, c->up2, threads));
 }
 
 segfm_status segvol_workspace_plan(segvol_workspace *ws, const segvol_model *m, size_t max_sparse, int threads,

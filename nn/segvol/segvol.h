@@ -14,6 +14,10 @@ typedef struct segvol_linear {
     const real *bias; /* (out) or NULL */
 } segvol_linear;
 
+typedef struct segvol_conv_transpose {
+    const real *weight, *bias; /* (in, out, 2,2,2), (out) */
+} segvol_conv_transpose;
+
 typedef struct segvol_norm {
     const real *weight, *bias;
     size_t width;
@@ -68,7 +72,7 @@ typedef struct segvol_model {
     segvol_two_way *layers;              /* decoder_depth */
     segvol_attention final_attention;
     segvol_norm norm_final;
-    segvol_linear up1, up2;             /* output_upscaling.0 and .3; weights packed with k = in, n = out·8 */
+    segvol_conv_transpose up1, up2;     /* output_upscaling.0 and .3 */
     segvol_norm up_norm;                /* output_upscaling.1, over the whole block */
     segvol_mlp hyper[SEGVOL_MAX_MASKS]; /* one per mask token */
     segvol_mlp iou_head;
