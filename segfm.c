@@ -161,7 +161,7 @@ static segfm_status plan(segfm_session *s, const segvol_model *net, vol_shape sh
     s->part = nn_arena_reals(arena, window);
     s->part_logits = nn_arena_reals(arena, window);
     s->part_prediction = nn_arena_take(arena, window, 1);
-    s->slot_count = options->cache_bytes / (tokens * sizeof(real));
+    s->slot_count = options->cache_bytes / nn_times(tokens, sizeof(real));
     if (s->slot_count == 0) s->slot_count = 1;
     s->slots = nn_arena_take(arena, s->slot_count, sizeof *s->slots);
     real *embeddings = nn_arena_reals(arena, nn_times(s->slot_count, tokens));
