@@ -143,7 +143,7 @@ fi
 
 # ---- the tree -------------------------------------------------------------------------------------------------------
 tracked=$(git ls-files)
-grep -nIE '/(work|farm|root)/|/home/[a-z]+/|bash_jobs' $tracked /dev/null >"$found"
+grep -nIE '/(work|farm|root)/|/home/[a-z]+/|bash_job[s]' $tracked /dev/null >"$found"
 check 'no path of one machine in a tracked file' "$found"
 grep -nIE '\<(TO[D]O|FIX[M]E|XX[X]|HAC[K])\>' $tracked /dev/null >"$found"
 check 'no mark of unfinished work' "$found"
