@@ -172,7 +172,7 @@ static segfm_status gemm(const int64_t shape[3], int threads, int64_t repeats, d
         for (size_t i = 0; i < m * k; i++) a[i] = operand(i);
         for (size_t i = 0; i < n * k; i++) b[i] = operand(i);
         nn_panels_pack(b, n, k, 1, n, packed, threads);
-        nn_panels panels = {n, k, packed};
+        nn_panels panels = {.n = n, .k = k, .data = packed};
         nn_matmul(&run, m, a, k, 1, &panels, NULL, y, n);
         double start = seconds();
         for (int64_t i = 0; i < repeats; i++) nn_matmul(&run, m, a, k, 1, &panels, NULL, y, n);
