@@ -196,8 +196,8 @@ ENCODER_SHAPES = ['2048x768x1024', '2048x2304x768', '2048x768x768', '2048x3072x7
 def markdown(folder, segfm, samples, missing, quick):
     yield from ('# Benchmark', '')
     yield ('Written by `make bench`: all sides in one run on the same weights and inputs, each a process of its own, taking turns; '
-           'medians. PyTorch "tuned" runs with an allocator that keeps its memory and uses huge pages (`bench/bench.py`), which halves '
-           'its time.')
+           'medians. "PyTorch, tuned" and ONNX Runtime run with an allocator that keeps its memory and uses huge pages '
+           '(`TUNED` in `bench/bench.py`); "PyTorch, default" and segfm run as anyone would start them.')
     yield ''
     others = {size: samples.median('others', size, threads, '') for _, size, threads, _ in
               [key for key in samples.groups if key[0] == 'others']}
