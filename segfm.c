@@ -86,6 +86,9 @@ typedef struct slot {
     real *embedding; /* (tokens, dim) */
 } slot;
 
+/* Slots are searched one by one, and a small model's embeddings would leave room for millions. */
+enum { MAX_SLOTS = 4096 };
+
 typedef struct click {
     int64_t at[3]; /* in the scan */
     bool foreground;
@@ -161,8 +164,9 @@ static segfm_status plan(segfm_session *s, const segvol_model *net, vol_shape sh
     s->part = nn_arena_reals(arena, window);
     s->part_logits = nn_arena_reals(arena, window);
     s->part_prediction = nn_arena_take(arena, window, 1);
-    s->slot_count = options->cache_bytes / nn_times(tokens, sizeof(real));
+    s->slot_count = options->cache_bytes / nn_plus(nn_times(tokens, sizeof(real)), sizeof(slot));
     if (s->slot_count == 0) s->slot_count = 1;
+    if (s->slot_count > MAX_SLOTS) s->slot_count = MAX_SLOTS;
     s->slots = nn_arena_take(arena, s->slot_count, sizeof *s->slots);
     real *embeddings = nn_arena_reals(arena, nn_times(s->slot_count, tokens));
     for (size_t i = 0; s->slots != NULL && embeddings != NULL && i < s->slot_count; i++)

@@ -99,6 +99,21 @@ static void test_enormous(void) {
     segfm_model_close(model);
 }
 
+/* A model of two numbers per window: what a session keeps and searches of it stays within reason. */
+static void test_smallest(void) {
+    weights_config c = any_config(0);
+    segfm_model *model = NULL;
+    segfm_error error = {0};
+    size_t bytes = 0;
+    for (int axis = 0; axis < 3; axis++) c.patch[axis] = c.spatial[axis] = 1;
+    c.dim = 2, c.heads = c.decoder_heads = 1;
+    if (!CHECK(open_model(&c, &model, &error) == SEGFM_OK)) return;
+    segfm_options options = segfm_options_default();
+    options.threads = 1;
+    CHECK(segfm_session_bytes(model, shape, &options, &bytes, &error) == SEGFM_OK && bytes < (size_t)64 << 20);
+    segfm_model_close(model);
+}
+
 static void test_sizes(void) {
     CHECK(nn_times(SIZE_MAX, 1) == SIZE_MAX && nn_times(SIZE_MAX / 2, 3) == SIZE_MAX && nn_times(0, SIZE_MAX) == 0);
     CHECK(nn_plus(SIZE_MAX, 0) == SIZE_MAX && nn_plus(SIZE_MAX, 1) == SIZE_MAX && nn_plus(2, 3) == 5);
@@ -116,8 +131,9 @@ static void test_sizes(void) {
 }
 
 int main(void) {
-    for (uint64_t seed = 0; seed < 12; seed++) test_configuration(seed);
+    for (uint64_t seed = 0; seed < 40; seed++) test_configuration(seed);
     test_enormous();
+    test_smallest();
     test_sizes();
     return test_summary();
 }
