@@ -70,6 +70,10 @@ def show(value, scale=1.0, digits=2):
     return '–' if value is None else f'{value * scale:.{digits}f}'
 
 
+def threads_text(threads):
+    return f'{threads} thread{"s" if threads > 1 else ""}'
+
+
 def percent(share):
     return '–' if share is None else f'{100 * share:.0f} %'
 
@@ -106,8 +110,8 @@ def window_table(samples):
 def product_table(samples):
     sides = samples.keys('product', 3)
     yield from ('## Matrix products', '')
-    peaks = ', '.join(f'{show(samples.median("peak", "", threads, "peak"), 1, 1)} GFLOP/s on {threads} '
-                      f'thread{"s" if threads > 1 else ""}' for threads in samples.keys('peak', 2))
+    peaks = ', '.join(f'{show(samples.median("peak", "", threads, "peak"), 1, 1)} GFLOP/s on {threads_text(threads)}'
+                      for threads in samples.keys('peak', 2))
     yield (f'GFLOP/s, and percent of the measured peak of fused multiply-adds ({peaks}). segfm and "oneDNN, packed" have the right operand '
            'packed beforehand, as weights are; the others pack it in every call.')
     yield ''
@@ -143,7 +147,7 @@ def windows_table(samples):
     threads = max(samples.keys('encoder', 2), default=1)
     sides = samples.keys('encoder', 3)
     totals = {side: cumulated(samples, threads, side) for side in sides}
-    yield from ('## Cost against the number of windows', '', f'Seconds for the windows of one object, {threads} threads.', '')
+    yield from ('## Cost against the number of windows', '', f'Seconds for the windows of one object, {threads_text(threads)}.', '')
     counts = [count for count in (1, 2, 3, 4, 6, 8, 10, 12) if any(len(total) >= count for total in totals.values())]
     rows = [[count] + [show(totals[side][count - 1] if len(totals[side]) >= count else None) for side in sides] for count in counts]
     yield from lines_of_table(['windows'] + sides, rows)
@@ -169,15 +173,15 @@ def targets(samples):
     most = max(all_threads, default=1)
     for threads in all_threads:
         for other, bound in (('PyTorch, default', 0.50), ('PyTorch, tuned', 0.75), ('ONNX Runtime', 0.80)):
-            yield from at_most(f'encoder over {other}, {threads} threads', samples.ratio('encoder', threads, 'segfm', other), bound)
+            yield from at_most(f'encoder over {other}, {threads_text(threads)}', samples.ratio('encoder', threads, 'segfm', other), bound)
         encoder = samples.median('encoder', 'full', threads, 'segfm')
-        yield from at_least(f'encoder, of the peak, {threads} threads', samples.peak_share(encoder_flops(), encoder, threads), 0.75)
+        yield from at_least(f'encoder, of the peak, {threads_text(threads)}', samples.peak_share(encoder_flops(), encoder, threads), 0.75)
     for threads in samples.keys('product', 2):
         shares = [samples.peak_share(product_flops(size), samples.median('product', size, threads, 'segfm'), threads)
                   for size in ENCODER_SHAPES]
-        yield from at_least(f'lowest of the encoder\'s products, of the peak, {threads} threads',
+        yield from at_least(f'lowest of the encoder\'s products, of the peak, {threads_text(threads)}',
                             min((share for share in shares if share), default=None), 0.80)
-    yield from at_most(f'decoder over PyTorch, tuned, {most} threads', samples.ratio('decoder', most, 'segfm', 'PyTorch, tuned'), 0.30)
+    yield from at_most(f'decoder over PyTorch, tuned, {threads_text(most)}', samples.ratio('decoder', most, 'segfm', 'PyTorch, tuned'), 0.30)
     windows = next(iter(samples.keys('first mask', 1)), 0)
     first, following = scan_times(samples, most, windows)
     upstream = samples.window(most, 'PyTorch, default')
@@ -247,8 +251,9 @@ def plot_products(axes, samples):
         axes.bar(places, [100 * share for share in shares], 0.8 / max(1, len(sides)), color=COLOURS[side], label=side)
     axes.set_xticks(range(len(sizes)), [size.replace('x', '×') for size in sizes], rotation=40, ha='right', fontsize=7)
     axes.set_ylim(0, 110)
-    axes.legend(fontsize=7, ncol=len(sides), loc='upper center')
-    axes.set_title(f'Matrix products: percent of peak, {threads} threads')
+    if sides:
+        axes.legend(fontsize=7, ncol=len(sides), loc='upper center')
+    axes.set_title(f'Matrix products: percent of peak, {threads_text(threads)}')
 
 
 def plot_lines(axes, lines, title, x_label):
@@ -258,7 +263,8 @@ def plot_lines(axes, lines, title, x_label):
     axes.set_xlabel(x_label)
     axes.set_title(title)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=7)
+    if lines:
+        axes.legend(fontsize=7)
 
 
 def plot(path, samples):
@@ -273,13 +279,13 @@ def plot(path, samples):
     sizes = {side: [size for size in samples.keys('blocks', 1) if samples.all('blocks', size, threads, side)]
              for side in samples.keys('blocks', 3)}
     plot_lines(tokens, {side: (x, [500 * samples.median('blocks', size, threads, side) for size in x]) for side, x in sizes.items()},
-               f'One encoder block: milliseconds, {threads} threads', 'tokens')
+               f'One encoder block: milliseconds, {threads_text(threads)}', 'tokens')
     tokens.set_xscale('log', base=2)
     tokens.set_yscale('log')
     tokens.set_xticks(samples.keys('blocks', 1), samples.keys('blocks', 1))
     totals = {side: cumulated(samples, threads, side) for side in samples.keys('encoder', 3)}
     plot_lines(scan, {side: (range(1, len(y) + 1), y) for side, y in totals.items()},
-               f'One object: seconds, {threads} threads', 'windows')
+               f'One object: seconds, {threads_text(threads)}', 'windows')
     figure.savefig(path, metadata={'Date': None})
 
 
