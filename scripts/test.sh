@@ -1,6 +1,7 @@
 #!/bin/sh
 # test.sh BUILD...: runs every test program of each build folder and the command's test, adds their last lines up.
-# TEST_WRAPPER: a command to run each program under (valgrind).
+# TEST_WRAPPER: a command to run each program under (valgrind). TEST_STOP=1: not further than the first that fails.
+export OMP_WAIT_POLICY=passive # threads that spin while they wait are slow on a machine that others use too
 passed=0 failed=0 skipped=0
 TMPDIR=$(mktemp -d) || exit 1
 export TMPDIR
@@ -21,6 +22,7 @@ run() { # title, command...
     passed=$((passed + $1)) failed=$((failed + $2)) skipped=$((skipped + $3))
     if [ "$2" -ne 0 ] || [ "$3" -ne 0 ]; then printf '%s\n' "$output" | tail -n 40; fi
     printf '%-52s %s passed, %s failed, %s skipped\n' "$title" "$1" "$2" "$3"
+    if [ "$2" -ne 0 ] && [ "${TEST_STOP:-0}" -eq 1 ]; then exit 1; fi
 }
 
 for build in "$@"; do

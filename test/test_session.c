@@ -335,6 +335,40 @@ static void test_odd_scans(const segfm_model *model) {
         }
 }
 
+/* Logits are -100 before the first prompt, and after it outside of the scan's foreground, where the mask is 0. */
+static void test_outside(const segfm_model *model) {
+    static const int64_t shape[3] = {Z, Y, X}, crop[6] = {2, 5, 7, 10, 20, 40};
+    const size_t n = VOXELS;
+    float *voxels = malloc(n * sizeof *voxels), *logits = malloc(n * sizeof *logits);
+    uint8_t *mask = malloc(n);
+    size_t blank = 0, outside = 0, right = 0, inside = 0;
+    segfm_session *s = NULL;
+    segfm_report report;
+    segfm_error error = {0};
+    for (int64_t z = 0, i = 0; z < Z; z++)
+        for (int64_t y = 0; y < Y; y++)
+            for (int64_t x = 0; x < X; x++, i++) {
+                bool in = z >= crop[0] && z <= crop[3] && y >= crop[1] && y <= crop[4] && x >= crop[2] && x <= crop[5];
+                voxels[i] = in ? (float)(100 + (x + 2 * y + 3 * z) % 50) : 0;
+            }
+    CHECK(segfm_session_new(model, shape, NULL, NULL, 0, &s, &error) == SEGFM_OK &&
+          segfm_set_volume(s, voxels, &error) == SEGFM_OK && segfm_logits(s, logits, n, &error) == SEGFM_OK);
+    for (size_t i = 0; i < n; i++) blank += logits[i] == -100;
+    CHECK(blank == n);
+    CHECK(segfm_box(s, (int64_t[]){3, 8, 9, 9, 20, 30}, &error) == SEGFM_OK &&
+          segfm_logits(s, logits, n, &error) == SEGFM_OK && segfm_mask(s, mask, n, &error) == SEGFM_OK);
+    segfm_last_report(s, &report);
+    CHECK(memcmp(report.crop, crop, sizeof crop) == 0);
+    for (size_t i = 0; i < n; i++) {
+        outside += voxels[i] == 0;
+        right += voxels[i] == 0 && logits[i] == -100 && mask[i] == 0;
+        inside += voxels[i] != 0 && logits[i] != -100;
+    }
+    CHECK(outside > 0 && right == outside && inside == n - outside);
+    segfm_session_free(s);
+    free(voxels), free(logits), free(mask);
+}
+
 int main(void) {
     segfm_model *model = bright_model();
     fixture f = fixture_open("test/fixtures/pipeline.npz");
@@ -349,6 +383,7 @@ int main(void) {
     test_cache(model);
     test_cancel_and_reset(model);
     test_odd_scans(model);
+    test_outside(model);
     fixture_close(&f);
     segfm_model_close(model);
     return test_summary();
