@@ -94,9 +94,9 @@ void nn_attention_naive(const nn_attention *at, real *scores) {
                 scores[j] *= at->scale;
                 max = j == 0 || scores[j] > max ? scores[j] : max;
             }
-            for (size_t begin = 0; begin < at->keys; begin += NN_WEIGHTS_CHUNK) {
+            for (size_t begin = 0; begin < at->keys; begin += NN_EXP_CHUNK) {
                 real chunk = 0;
-                for (size_t j = begin; j < at->keys && j < begin + NN_WEIGHTS_CHUNK; j++) {
+                for (size_t j = begin; j < at->keys && j < begin + NN_EXP_CHUNK; j++) {
                     scores[j] = nn_exp(scores[j] - max);
                     chunk += scores[j];
                 }

@@ -60,8 +60,8 @@ static void KERNEL(_exponentials)(size_t keys, real scale, real *restrict s, rea
             max[l] = v > max[l] ? v : max[l];
         }
     }
-    for (size_t begin = 0; begin < keys; begin += NN_WEIGHTS_CHUNK) {
-        size_t end = keys - begin < NN_WEIGHTS_CHUNK ? keys : begin + NN_WEIGHTS_CHUNK;
+    for (size_t begin = 0; begin < keys; begin += NN_EXP_CHUNK) {
+        size_t end = keys - begin < NN_EXP_CHUNK ? keys : begin + NN_EXP_CHUNK;
         real chunk[NN_LANES] = {0};
         for (size_t j = begin; j < end; j++) {
             NN_SIMD_MATH
