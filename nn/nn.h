@@ -12,10 +12,16 @@
 enum {
     NN_LANES = 16,  /* columns of a packed panel; lanes of a sum */
     NN_CHUNK = 256, /* terms of a dot product summed from zero before they are added to the element */
-    /* The same for sums over attention weights and for products with them: all of one sign, they grow faster and lose
-       more. Chosen by measurement among equals: every tensor of the golden files within 1.6 times PyTorch's error. */
+/* The same for sums over attention weights and for products with them: all of one sign, they grow faster and lose more.
+   Chosen by measurement among equals: every tensor of the golden files within 1.6 times PyTorch's error. The double build
+   has digits to spare. */
+#ifdef SEGFM_REAL_DOUBLE
+    NN_EXP_CHUNK = NN_CHUNK,
+    NN_WEIGHTS_CHUNK = NN_CHUNK,
+#else
     NN_EXP_CHUNK = 16,
     NN_WEIGHTS_CHUNK = 8,
+#endif
     NN_SUM_BLOCK = 4096, /* terms of a long sum that the lanes take together */
     NN_MAX_ROWS = 16,    /* of a tile of the product, on any machine */
     NN_MAX_THREADS = 1024,
