@@ -70,7 +70,7 @@ segfm_status tool_weights_bytes(const char *path, tool_model *out, const unsigne
 typedef struct tool_network {
     segvol_model net;
     segvol_workspace workspace;
-    real *embedding, *window, *logits; /* (tokens, dim), (window), (window) */
+    real *embedding, *window, *logits; /* (segvol_image_count), (window), (window) */
     void *memory;
 } tool_network;
 /* From the bytes of a weights file; max_sparse as in segvol_workspace_plan. */

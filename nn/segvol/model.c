@@ -68,8 +68,16 @@ static segvol_linear bind_linear(binder *b, const char *prefix, const char *name
     return linear;
 }
 
-static segvol_conv_transpose bind_conv_transpose(binder *b, const char *prefix) {
-    return (segvol_conv_transpose){bind_vector(b, prefix, "weight"), bind_vector(b, prefix, "bias")};
+static nn_conv_transpose bind_conv_transpose(binder *b, const char *prefix) {
+    const weights_tensor *t = find(b, prefix, "weight");
+    if (t == NULL) return (nn_conv_transpose){0};
+    size_t in = t->shape[0], out = t->shape[1];
+    real *data = nn_arena_reals(b->arena, nn_conv_transpose_count(in, out));
+    if (data != NULL) {
+        load(b, t, b->staging);
+        if (b->status == SEGFM_OK) nn_conv_transpose_pack(nn_kernels_best(), b->staging, in, out, data);
+    }
+    return (nn_conv_transpose){in, out, data, bind_vector(b, prefix, "bias")};
 }
 
 static segvol_attention bind_attention(binder *b, const char *prefix, const char *name) {
@@ -202,22 +210,23 @@ static size_t mlp_width(const segvol_mlp *mlp) {
 static size_t scratch_count(const segvol_model *m, size_t sparse, int threads) {
     const weights_config *c = &m->config;
     size_t n = 1 + c->mask_tokens + sparse, cross = c->decoder_cross_dim / c->decoder_heads;
-    size_t doubled[3] = {2 * m->grid[0], 2 * m->grid[1], 2 * m->grid[2]};
+    size_t spatial[3] = {c->spatial[0], c->spatial[1], c->spatial[2]};
     size_t most = nn_matmul_scratch(threads);
     most = larger(most, nn_attention_scratch(m->tokens, m->tokens, c->heads, c->dim / c->heads, threads));
     most = larger(most, nn_attention_scratch(n, n, c->decoder_heads, c->dim / c->decoder_heads, threads));
     most = larger(most, nn_attention_scratch(n, m->tokens, c->decoder_heads, cross, threads));
     most = larger(most, nn_attention_scratch(m->tokens, n, c->decoder_heads, cross, threads));
-    most = larger(most, nn_trilinear_scratch(m->low_res, threads));
+    most = larger(most, nn_trilinear_scratch(m->low_res, spatial, threads));
     most = larger(most, nn_layernorm_scratch(nn_times(nn_times(8, m->tokens), c->up1)));
-    most = larger(most, nn_conv_transpose_scratch(m->grid, c->dim, c->up1, threads));
-    return larger(most, nn_conv_transpose_scratch(doubled, c->up1, c->up2, threads));
+    most = larger(most, nn_conv_transpose_scratch(c->dim, c->up1, 0, threads));
+    return larger(most, nn_conv_transpose_scratch(c->up1, c->up2, c->mask_tokens, threads));
 }
 
 segfm_status segvol_workspace_plan(segvol_workspace *ws, const segvol_model *m, size_t max_sparse, int threads,
-                                   nn_arena *arena, segfm_error *error) {
+                                   bool traced, nn_arena *arena, segfm_error *error) {
     const weights_config *c = &m->config;
-    size_t n = 1 + c->mask_tokens + max_sparse, tokens = m->tokens, rows = larger(n, tokens), dim = c->dim;
+    size_t n = 1 + c->mask_tokens + max_sparse, tokens = m->tokens, dim = c->dim,
+           cross = nn_times(tokens, c->decoder_cross_dim);
     size_t patch = m->patch_embedding.weight.k, width = mlp_width(&m->iou_head);
     size_t inner = larger(dim, c->decoder_cross_dim); /* of any attention of the decoder */
     for (size_t i = 0; i < c->mask_tokens; i++) width = larger(width, mlp_width(&m->hyper[i]));
@@ -234,16 +243,19 @@ segfm_status segvol_workspace_plan(segvol_workspace *ws, const segvol_model *m, 
     ws->keys = nn_arena_reals(arena, nn_times(tokens, dim));
     ws->with_pe_q = nn_arena_reals(arena, nn_times(n, dim));
     ws->with_pe_k = nn_arena_reals(arena, nn_times(tokens, dim));
-    ws->q = nn_arena_reals(arena, nn_times(rows, inner));
-    ws->k = nn_arena_reals(arena, nn_times(rows, inner));
-    ws->v = nn_arena_reals(arena, nn_times(rows, inner));
-    ws->attended = nn_arena_reals(arena, nn_times(rows, inner));
-    ws->token_out = nn_arena_reals(arena, nn_times(rows, dim));
+    ws->q = nn_arena_reals(arena, nn_times(n, inner));
+    ws->k = nn_arena_reals(arena, nn_times(n, inner));
+    ws->v = nn_arena_reals(arena, nn_times(n, inner));
+    ws->image_k = nn_arena_reals(arena, cross);
+    ws->image_v = nn_arena_reals(arena, cross);
+    ws->image_q = nn_arena_reals(arena, cross);
+    ws->attended = nn_arena_reals(arena, larger(nn_times(n, inner), cross));
+    ws->token_out = nn_arena_reals(arena, nn_times(larger(n, tokens), dim));
     ws->token_hidden = nn_arena_reals(arena, nn_times(n, c->decoder_mlp));
     ws->mlp_a = nn_arena_reals(arena, width);
     ws->mlp_b = nn_arena_reals(arena, width);
     ws->up1 = nn_arena_reals(arena, nn_times(nn_times(8, tokens), c->up1));
-    ws->up2 = nn_arena_reals(arena, nn_times(nn_times(64, tokens), c->up2));
+    if (traced) ws->up2 = nn_arena_reals(arena, nn_times(nn_times(64, tokens), c->up2));
     ws->hyper = nn_arena_reals(arena, nn_times(c->mask_tokens, c->up2));
     ws->masks = nn_arena_reals(arena, nn_times(c->mask_tokens, m->low_voxels));
     ws->iou = nn_arena_reals(arena, c->mask_tokens);
