@@ -35,10 +35,7 @@ static void query_block(const nn_kernels *kernels, const nn_attention *at, size_
     sizes z = sizes_of(at->keys, at->head_dim);
     size_t lanes = at->queries - first < NN_LANES ? at->queries - first : NN_LANES, dims = at->head_dim;
     real *q = thread, *scores = q + z.q, *products = scores + z.scores, sum[NN_LANES];
-    for (size_t l = 0; l < NN_LANES; l++) {
-        const real *from = at->q + (first + (l < lanes ? l : 0)) * at->q_row + head * dims;
-        for (size_t d = 0; d < dims; d++) q[d * NN_LANES + l] = from[d];
-    }
+    nn_transpose(NN_LANES, at->q + first * at->q_row + head * dims, at->q_row, lanes, dims, q);
     for (size_t j = 0; j < at->keys; j += mr)
         kernels->product(NN_CHUNK, dims, k + j * dims, q, NN_LANES, scores + j * NN_LANES, NN_LANES, true);
     kernels->exponentials(at->keys, at->scale, scores, sum);
@@ -50,9 +47,9 @@ static void query_block(const nn_kernels *kernels, const nn_attention *at, size_
 #pragma omp simd
         for (size_t l = 0; l < NN_LANES; l++) product[l] /= sum[l];
     }
-    for (size_t l = 0; l < lanes; l++) {
-        real *to = at->out + (first + l) * at->out_row + head * dims;
-        for (size_t d = 0; d < dims; d++) to[d] = products[d * NN_LANES + l];
+    for (size_t l = 0; l < lanes; l++) { /* q is done with: it takes a row, which then goes out as a whole */
+        for (size_t d = 0; d < dims; d++) q[d] = products[d * NN_LANES + l];
+        memcpy(at->out + (first + l) * at->out_row + head * dims, q, dims * sizeof *q);
     }
 }
 

@@ -66,22 +66,22 @@ static void KERNEL(_product)(size_t chunk, size_t kc, const real *restrict a, co
 KERNEL_TARGET
 static void KERNEL(_exponentials)(size_t keys, real scale, real *restrict s, real *restrict sum) {
     real max[NN_LANES];
-    for (int l = 0; l < NN_LANES; l++) max[l] = s[l] * scale, sum[l] = 0;
+    for (int l = 0; l < NN_LANES; l++) max[l] = s[l], sum[l] = 0;
     for (size_t j = 0; j < keys; j++) {
 #pragma omp simd
         for (int l = 0; l < NN_LANES; l++) {
-            real v = s[j * NN_LANES + (size_t)l] * scale;
-            s[j * NN_LANES + (size_t)l] = v;
+            real v = s[j * NN_LANES + (size_t)l];
             max[l] = v > max[l] ? v : max[l];
         }
     }
+    for (int l = 0; l < NN_LANES; l++) max[l] *= scale; /* as rounding keeps order, the largest of the scaled scores */
     for (size_t begin = 0; begin < keys; begin += NN_EXP_CHUNK) {
         size_t end = keys - begin < NN_EXP_CHUNK ? keys : begin + NN_EXP_CHUNK;
         real chunk[NN_LANES] = {0};
         for (size_t j = begin; j < end; j++) {
             NN_SIMD_MATH
             for (int l = 0; l < NN_LANES; l++) {
-                real e = nn_exp(s[j * NN_LANES + (size_t)l] - max[l]);
+                real e = nn_exp(s[j * NN_LANES + (size_t)l] * scale - max[l]);
                 s[j * NN_LANES + (size_t)l] = e;
                 chunk[l] += e;
             }

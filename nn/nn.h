@@ -107,7 +107,7 @@ typedef struct nn_attention {
     size_t q_row, k_row, v_row;
     real *out;
     size_t out_row;
-    real scale; /* scores are (q·k)·scale */
+    real scale; /* scores are (q·k)·scale; above 0 */
 } nn_attention;
 
 size_t nn_attention_scratch(size_t queries, size_t keys, size_t heads, size_t head_dim, int threads);

@@ -31,9 +31,9 @@ int main(void) {
     test_against_tents((size_t[]){1, 1, 4}, (size_t[]){3, 2, 4}, 2);
     test_against_tents((size_t[]){6, 7, 9}, (size_t[]){3, 4, 5}, 2); /* downwards */
     size_t same[3] = {3, 4, 5};                                      /* the same size changes no bit */
-    real *x = random_reals(1, 60, -1, 1), y[60], scratch[5];
+    real *x = random_reals(1, 60, -1, 1), y[60], *scratch = aligned_reals(nn_trilinear_scratch(same, same, 1));
     nn_trilinear_forward(&(nn_run){1, scratch, nn_kernels_best()}, same, x, same, y);
     CHECK(memcmp(x, y, sizeof y) == 0);
-    free(x);
+    free(x), free(scratch);
     return test_summary();
 }
