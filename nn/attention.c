@@ -58,7 +58,9 @@ void nn_attention_forward(const nn_run *run, const nn_attention *at) {
     sizes z = sizes_of(at->keys, at->head_dim);
     real *packed = run->scratch, *threads = packed + at->heads * (z.k + z.v);
     ptrdiff_t heads = (ptrdiff_t)at->heads, blocks = (ptrdiff_t)((at->queries + NN_LANES - 1) / NN_LANES);
-#pragma omp parallel num_threads(run->threads)
+    size_t sixteenths = at->queries * at->keys * at->heads * at->head_dim / NN_LANES;
+    (void)sixteenths;
+#pragma omp parallel num_threads(nn_team(run->threads, sixteenths))
     {
 #pragma omp for schedule(dynamic, 1)
         for (ptrdiff_t h = 0; h < heads; h++) {

@@ -45,7 +45,7 @@ bool nn_sigmoid_above_half(real x) { return x > REAL_C(0x1.8p-24); }
 
 void nn_fourier_forward(const nn_run *run, size_t n, const real *coordinates, size_t half, const real *g, real *y) {
     (void)run;
-#pragma omp parallel for num_threads(nn_team(run->threads, n *half)) schedule(static)
+#pragma omp parallel for num_threads(nn_team(run->threads, nn_times(n, half))) schedule(static)
     for (ptrdiff_t i = 0; i < (ptrdiff_t)n; i++) {
         const real *c = coordinates + 3 * i;
         real *out = y + (size_t)i * 2 * half;

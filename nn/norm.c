@@ -104,7 +104,7 @@ void nn_layernorm_forward(const nn_run *run, size_t rows, size_t width, const re
         for (size_t i = 0; i < rows; i++) long_row(run, width, x + i * width, w, b, eps, y + i * width);
         return;
     }
-#pragma omp parallel for num_threads(nn_team(run->threads, rows *width)) schedule(static)
+#pragma omp parallel for num_threads(nn_team(run->threads, nn_times(rows, width))) schedule(static)
     for (ptrdiff_t i = 0; i < (ptrdiff_t)rows; i++)
         short_row(width, x + (size_t)i * width, w, b, eps, y + (size_t)i * width);
 }
@@ -116,7 +116,7 @@ void nn_add_layernorm_forward(const nn_run *run, size_t rows, size_t width, cons
         nn_layernorm_forward(run, rows, width, x, w, b, eps, y);
         return;
     }
-#pragma omp parallel for num_threads(nn_team(run->threads, rows *width)) schedule(static)
+#pragma omp parallel for num_threads(nn_team(run->threads, nn_times(rows, width))) schedule(static)
     for (ptrdiff_t i = 0; i < (ptrdiff_t)rows; i++) {
         real *row = x + (size_t)i * width;
         const real *added = residual + (size_t)i * width;
