@@ -1,6 +1,6 @@
 """`make bench`: segfm against PyTorch, ONNX Runtime, OpenBLAS and oneDNN, on the same weights and inputs, in one run.
 
-    bench.py DIR SEGFM [--quick]
+    bench.py DIR SEGFM [--quick] [--parts PART,PART,...]
 
 scripts/bench.sh fills DIR and calls this. Every rival is a process of its own that lives through the measurements; they
 take turns, A B C A B C …, so that each is warm and only one computes at a time. Writes DIR/bench.csv (every sample),
@@ -26,13 +26,29 @@ SHAPES = [(2048, 768, 1024), (2048, 2304, 768), (2048, 768, 768), (2048, 3072, 7
           (1024, 1024, 1024), (512, 512, 512), (256, 256, 256), (128, 128, 128), (64, 64, 64)]
 QUICK_SHAPES = [(2048, 2304, 768), (2048, 768, 3072), (16384, 768, 192), (256, 256, 256)]
 TOKENS = [128, 256, 512, 1024, 2048, 4096]
-SCAN_WINDOWS = 6  # and one pass over the whole scan: the seven model calls of a 120 x 512 x 512 scan with a large object
+# One object of 80 x 200 x 200 in a scan, its box drawn 10 voxels around it: region of interest 100 x 256 x 256, which takes 6 windows.
+SCAN = (120, 512, 512)
+FIRST_BOX = 'box 10,50,50,109,269,269'
+SCAN_PROMPTS = [('next click', 'click 60,160,160'),
+                ('second class', 'box 10,60,60,109,259,259'),             # on the same object: the same region
+                ('second class elsewhere', 'box 10,240,240,109,459,459')]  # a region of the same size, but another one
+SMALL = [64, 128, 256, 512]
+# Operators with small sizes and the full model's. tools/bench.c has the same and says what they are.
+KERNELS = {
+    'product': [(m, n, k) for m in SMALL for n in SMALL for k in SMALL] + [(2048, 768, 768)],
+    'attention': [(tokens, 12, 64) for tokens in SMALL + [2048]],
+    'conv-transpose': [(size, size, size) for size in SMALL] + [(2048, 768, 192), (16384, 192, 96)],
+    'gelu': [(size, size, 1) for size in SMALL] + [(2048, 3072, 1)],
+    'layernorm': [(size, size, 1) for size in SMALL] + [(2048, 768, 1)],
+    'trilinear': [(8, 16, 16), (16, 16, 16), (16, 32, 32), (32, 64, 64)],
+}
+PARTS = ['window', 'fresh', 'scan', 'products', 'kernels', 'tiny', 'blocks']
 PAUSE = 0.03      # between two sides: threads that wait for work spin for a moment
 
 
 class Bench:
-    def __init__(self, folder, segfm, quick):
-        self.folder, self.segfm, self.quick = folder, segfm, quick
+    def __init__(self, folder, segfm, quick, parts):
+        self.folder, self.segfm, self.quick, self.parts = folder, segfm, quick, parts
         self.rows, self.missing = [], {}
 
     # ---- sides -----------------------------------------------------------------------------------------------------------
@@ -51,6 +67,7 @@ class Bench:
         full = ['-w', self.path('full.segfm')] if os.path.exists(self.path('full.segfm')) else ['--full']
         networks = {
             'segfm': (segfm + full, [], {}),
+            'segfm, tiny': (segfm, [], {}),
             'segfm, half': (segfm + ['-w', self.path('half.segfm')], ['half.segfm'], {}),
             'PyTorch, tuned': (pytorch, ['full.pt'], {**TUNED, **limits}),
             'PyTorch, default': (pytorch, ['full.pt'], limits),
@@ -133,7 +150,7 @@ class Bench:
             folder = self.path('results', side.name.replace(', ', '-').replace(' ', '-'))
             os.makedirs(folder, exist_ok=True)
             self.ask(side, 'save ' + folder)
-            self.add('memory', 'full', threads, side.name, side.close(), 'bytes')
+            side.close()
         self.compare([side.name for side in sides if side.name not in self.missing], threads)
 
     def compare(self, names, threads):
@@ -141,27 +158,108 @@ class Bench:
             for tensor, value in report.differences(self.path('results'), 'segfm', name).items():
                 self.add('difference', tensor, threads, name, value, '')
 
-    def half_memory(self, threads):
-        side = self.start('segfm, half', threads)
-        if side:
-            for request in ('encoder', 'decoder'):
-                self.ask(side, request)
-            self.add('memory', 'full', threads, side.name, side.close(), 'bytes')
+    def fresh(self, threads, starts):
+        """Start and peak memory of processes that run one window each. starts: of segfm; a rival starts once more than in window()."""
+        def work():
+            for name in ['segfm', 'segfm, half'] + NETWORKS[1:]:
+                for turn in range(starts if name.startswith('segfm') else 1):
+                    side = self.loaded(name, threads)
+                    if side and turn == 0:
+                        for request in ('encoder', 'decoder'):
+                            self.ask(side, request)
+                        self.add('memory', 'full', threads, name, side.close(), 'bytes')
+                    elif side:
+                        side.close()
+        self.watched('fresh', threads, [], work)
 
-    def scan(self, threads):
-        """First mask of a scan, then another box on it."""
-        side = self.start('segfm', threads)
+    def scan(self, threads, names):
+        """A scan from its box to the mask; then a click, another class, a class elsewhere. The rivals make as many model calls as
+        the first mask took. The sides take turns; segfm has a second one at the end."""
+        if not os.path.exists(self.path('full.segfm')):
+            self.missing['scan'] = f'{self.path("full.segfm")} was not made'
+            return
+        sides = [side for side in (self.loaded(name, threads) for name in names) if side]
+
+        def work():
+            passes = 0
+            for side in sides + sides[:1] * (not self.quick):
+                time.sleep(PAUSE)
+                if side.name == 'segfm':
+                    passes = self.our_scan(side, threads) or passes
+                else:
+                    self.passes(side, threads, self.ask(side, f'calls {passes}'))
+        self.watched('scan', threads, sides, work)
+        for side in sides:
+            side.close()
+
+    def passes(self, side, threads, answer):
+        """answer: seconds of all passes of a first mask, then of each"""
+        if answer:
+            self.add('first mask', 'scan', threads, side.name, answer[0])
+            for value in answer[1:]:
+                self.add('pass', 'full', threads, side.name, value)
+
+    def our_scan(self, side, threads):
+        """→ passes of the first mask"""
+        taken = self.ask(side, 'scan ' + ','.join(map(str, SCAN)))
+        first = self.ask(side, FIRST_BOX)
+        if not taken or not first:
+            return 0
+        self.add('take scan', 'scan', threads, side.name, taken[0])
+        self.passes(side, threads, first[:1] + first[3:])
+        self.counts('first mask', threads, first)
+        for measure, request in SCAN_PROMPTS:
+            answer = self.ask(side, request)
+            if answer:
+                self.add(measure, 'scan', threads, side.name, answer[0])
+                self.counts(measure, threads, answer)
+        return int(first[1])
+
+    def counts(self, measure, threads, answer):
+        self.add('passes', measure, threads, 'segfm', answer[1], '')
+        self.add('encoded', measure, threads, 'segfm', answer[2], '')
+
+    def kernels(self, all_threads, rounds):
+        """Rates of the operators: multiplications and additions, or elements, per second."""
+        side = self.start('segfm', max(all_threads))
         if not side:
             return
 
         def work():
-            self.ask(side, f'scan {SCAN_WINDOWS}')
-            for measure, request in (('first mask', 'prompt 0'), ('next mask', 'prompt 1')):
-                answer = self.ask(side, request)
-                if answer:
-                    self.add(measure, int(answer[1]), threads, side.name, answer[0])
-        self.watched('scan', threads, [side], work)
+            for _ in range(rounds):
+                for name, sizes in KERNELS.items():
+                    for size in sizes:
+                        for threads in all_threads:
+                            self.kernel(side, name, size, threads)
+        self.watched('kernels', max(all_threads), [side], work)
         side.close()
+
+    def kernel(self, side, name, size, threads):
+        text = ','.join(map(str, (*size, threads)))
+        if name == 'product':
+            flops = 2 * size[0] * size[1] * size[2]
+            answer = self.ask(side, f'gemm {text},{1 + int(1e9 * threads / flops)}')
+            answer = answer and [answer[0], flops]
+        else:
+            answer = self.ask(side, f'{name} {text}')
+        if answer:
+            self.add('rate', f'{name} {"x".join(map(str, size))}', threads, side.name, answer[1] / answer[0], '1/s')
+
+    def tiny(self, all_threads, rounds):
+        """The tiny model's window, where starting threads could cost more than they bring."""
+        sides = [(threads, side) for threads, side in ((threads, self.start('segfm, tiny', threads)) for threads in all_threads) if side]
+
+        def work():
+            for turn in range(rounds + 1):
+                for threads, side in sides:
+                    time.sleep(PAUSE)
+                    for _ in range(10):
+                        parts = [self.ask(side, request) for request in ('encoder', 'decoder')]
+                        if turn and None not in parts:
+                            self.add('window', 'tiny', threads, side.name, sum(part[0] for part in parts))
+        self.watched('tiny', max(all_threads), [side for _, side in sides], work)
+        for _, side in sides:
+            side.close()
 
     def blocks(self, threads, rounds, tokens):
         sides = self.start_all(NETWORKS, threads)
@@ -211,27 +309,30 @@ class Bench:
     # ---- the whole -------------------------------------------------------------------------------------------------------
 
     def run(self):
-        cores = os.cpu_count()
-        if self.quick:
-            self.window(cores, {name: 1 for name in NETWORKS})
-            self.half_memory(cores)
-            self.products([cores], 1, QUICK_SHAPES)
-            self.blocks(cores, 1, TOKENS[:4])
-            return
-        if cores > 1:
-            self.window(1, {'PyTorch, default': 2, **{name: 3 for name in NETWORKS[:3]}})
-        self.window(cores, {'PyTorch, default': 4, **{name: 12 for name in NETWORKS[:3]}})
-        self.half_memory(cores)
-        self.scan(cores)
-        self.products(sorted({1, cores}), 5, SHAPES)
-        self.blocks(cores, 2, TOKENS)
+        cores, quick = os.cpu_count(), self.quick
+        all_threads = sorted({1, cores})
+        # PyTorch's default is slow and needs fewer rounds. With its calls for a scan each side has samples for 12 windows.
+        rounds = {name: 1 if quick else 5 if name == 'PyTorch, default' else 7 for name in NETWORKS}
+        parts = {
+            'window': lambda: [self.window(threads, rounds if threads == cores else {name: min(n, 3) for name, n in rounds.items()})
+                               for threads in ([cores] if quick else all_threads)],
+            'fresh': lambda: self.fresh(cores, 1 if quick else 5),
+            'scan': lambda: self.scan(cores, [NETWORKS[i] for i in ((0, 3) if quick else (0, 3, 1, 2))]),
+            'products': lambda: self.products([cores] if quick else all_threads, 1 if quick else 5, QUICK_SHAPES if quick else SHAPES),
+            'kernels': lambda: self.kernels(all_threads, 1 if quick else 5),
+            'tiny': lambda: self.tiny(all_threads, 2 if quick else 10),
+            'blocks': lambda: self.blocks(cores, 1 if quick else 2, TOKENS[:4] if quick else TOKENS),
+        }
+        for part in self.parts:
+            parts[part]()
 
-    def write(self):
+    def write(self, said):
+        """said: what goes on top of the table, [(what, text)]"""
         with open(self.path('bench.csv'), 'w', newline='') as file:
             writer = csv.DictWriter(file, ['measure', 'size', 'threads', 'side', 'value', 'unit'], lineterminator='\n')
             writer.writeheader()
             writer.writerows(self.rows)
-        report.write(self.folder, self.segfm, self.rows, self.missing, self.quick)
+        report.write(self.folder, self.segfm, self.rows, self.missing, said)
 
 
 def main():
@@ -239,12 +340,21 @@ def main():
     parser.add_argument('folder')
     parser.add_argument('segfm')
     parser.add_argument('--quick', action='store_true', help='one round, fewer sizes')
+    parser.add_argument('--parts', default=','.join(PARTS), help='some of ' + ', '.join(PARTS))
     args = parser.parse_args()
+    parts = args.parts.split(',')
+    if not set(parts) <= set(PARTS):
+        parser.error(f'--parts: there are {", ".join(PARTS)}')
     os.makedirs(os.path.join(args.folder, 'log'), exist_ok=True)
-    bench = Bench(args.folder, args.segfm, args.quick)
-    start = time.perf_counter()
+    bench = Bench(args.folder, args.segfm, args.quick, parts)
+    start, load = time.perf_counter(), os.getloadavg()
+    said = [('command', '`' + 'QUICK=1 ' * args.quick + (f'PARTS={args.parts} ' if parts != PARTS else '') + 'make bench`' +
+             (' (one round: rough figures)' if args.quick else '')),
+            ('date', time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime()))]
     bench.run()
-    bench.write()
+    said += [('took', f'{(time.perf_counter() - start) / 60:.1f} minutes'),
+             ('load before it', f'{load[0]:.2f} (mean of 1 minute), {load[1]:.2f} (of 5)')]
+    bench.write(said)
     print(f'{time.perf_counter() - start:.0f} s; samples {bench.path("bench.csv")}, table {bench.path("bench.md")}, '
           f'plot {bench.path("bench.svg")}')
 

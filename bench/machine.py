@@ -28,7 +28,9 @@ class Watch:
         self.start, self.busy, self.ours = time.perf_counter(), busy_seconds(), self.our_seconds()
 
     def our_seconds(self):
-        return sum(side.cpu_seconds() for side in self.sides if side.process.returncode is None) + time.process_time()
+        ended = os.times()
+        return (sum(side.cpu_seconds() for side in self.sides if side.process.returncode is None) + time.process_time() +
+                ended.children_user + ended.children_system)
 
     def others(self):
         busy, ours = busy_seconds() - self.busy, self.our_seconds() - self.ours

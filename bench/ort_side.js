@@ -45,6 +45,7 @@ let embedding, masks, tokens;
 const actions = {
   async load() {
     await session('encoder');
+    await session('decoder');
     return 0;
   },
   async encoder() {
@@ -56,6 +57,11 @@ const actions = {
     const [seconds, outputs] = await run('decoder', {embedding, box});
     masks = outputs.masks;
     return seconds;
+  },
+  async calls(count) {
+    const times = [];
+    for (let i = 0; i < Number(count); i++) times.push(await actions.encoder() + await actions.decoder());
+    return [times.reduce((a, b) => a + b), ...times].join(' ');
   },
   async blocks(count) {
     if (!tokens || tokens.dims[1] !== Number(count)) tokens = readFloats('tokens.f32', [1, Number(count), 768]);

@@ -7,8 +7,12 @@ with a line: the seconds that the work took, then perhaps other numbers. All sid
     blocks TOKENS               two blocks of the encoder
     save FOLDER                 embedding.f32 and masks.f32 of the last runs
     gemm M,N,K,THREADS,REPEATS  a matrix product; a second number is the sum of the result
-    scan WINDOWS                takes a scan of so many windows (segfm alone)
-    prompt NUMBER               a box on it; a second number is the windows that its mask took
+    calls COUNT                 encoder and decoder, so many times (not segfm); more numbers: the seconds of each
+    scan Z,Y,X                  takes a made scan of that shape, again if it is the same (segfm alone, as the next two)
+    box Z,Y,X,Z,Y,X             from a box on it to the mask; more numbers: passes, encoded windows, the seconds of each pass
+    click Z,Y,X                 the same for another click
+    NAME A,B,C,THREADS          an operator: attention, conv-transpose, gelu, layernorm or trilinear (tools/bench.c says what
+                                A,B,C are); a second number is its work: multiplications and additions, or elements
     peak THREADS                answers with GFLOP/s"""
 import os
 import select

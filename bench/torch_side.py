@@ -29,6 +29,11 @@ class Actions:
         self.masks, _ = self.decode(self.embedding, self.box)
         return time.perf_counter() - start
 
+    def calls(self, count):
+        """A model call as upstream makes them: each runs the encoder and the decoder."""
+        times = [self.encoder() + self.decoder() for _ in range(int(count))]
+        return ' '.join(map(str, [sum(times)] + times))
+
     def blocks(self, count):
         if self.tokens is None or self.tokens.shape[1] != int(count):
             self.tokens = network.tokens(int(count))

@@ -1,7 +1,7 @@
 #!/bin/sh
 # bench.sh BUILD: segfm against PyTorch, ONNX Runtime, OpenBLAS and oneDNN in one run (bench/bench.py). Installs them where it may,
 # into the system (apt) and build/bench (npm); the product needs none of them. What cannot be had is listed as missing.
-# QUICK=1: one round of the main figures. PUBLISH=1: table and plot become docs/bench.md and docs/bench.svg.
+# QUICK=1: one round of the main figures. PARTS=scan,tiny: only those (bench.py --help). PUBLISH=1: table and plot become docs/bench.md and docs/bench.svg.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 build=$1
@@ -71,7 +71,9 @@ make_file full.segfm 'the weights file' "$build/segfm" convert "$dir/full.pt" -o
 make_file half.segfm 'the half-precision weights file' "$build/segfm" convert --half "$dir/full.pt" -o "$dir/half.segfm"
 make_file blocks.onnx 'the ONNX graphs' "$python" bench/export.py --onnx "$dir"
 
-if [ "${QUICK-0}" = 1 ]; then set -- --quick; else set --; fi
+set --
+[ "${QUICK-0}" = 1 ] && set -- "$@" --quick
+[ -n "${PARTS-}" ] && set -- "$@" --parts "$PARTS"
 "$python" bench/bench.py "$dir" "$build/segfm" "$@" || exit 1
 sed -n '/^## Targets/,/^## /p' "$dir/bench.md" | grep '^|'
 if [ "${PUBLISH-0}" = 1 ]; then

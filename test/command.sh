@@ -171,5 +171,18 @@ want 2 'the label must be' trace -w formula:tiny --window "$dir/win.npy" --point
 gone "$dir/td"
 $segfm selftest >"$dir/stdout"; ok 'selftest' $?
 
+# ---- bench -------------------------------------------------------------------------------------------------------
+serve() { printf '%s\n' "$@" | $segfm bench --serve --threads 1 >"$dir/stdout" 2>"$dir/stderr"; }
+serve load encoder decoder 'scan 24,70,70' 'box 1,2,3,20,60,61' 'click 5,20,20' 'gemm 5,6,7,1,1' 'attention 9,2,4,1' \
+    'conv-transpose 6,4,5,1' 'gelu 3,5,1,1' 'layernorm 4,8,1,1' 'trilinear 2,3,4,1'
+ok 'bench serves what it is asked' $?
+[ "$(wc -l <"$dir/stdout")" -eq 13 ] && [ ! -s "$dir/stderr" ]; ok 'with a line for each' $?
+# passes of the box and those of them that encoded; the click's, which encoded none
+sed -n '6,7p' "$dir/stdout" | awk 'NR == 1 { n = $2 } $2 != n || $3 != (NR == 1 ? n : 0) || NF != 3 + n { bad = 1 } END { exit bad || NR != 2 || n < 2 }'
+ok 'a box encodes its windows, a click none' $?
+serve 'box 1,2,3,20,60,61'; [ $? -eq 2 ] && grep -q 'box: there is no scan' "$dir/stderr"; ok 'a box without a scan' $?
+serve nonsense; [ $? -eq 2 ] && grep -q 'unknown request nonsense' "$dir/stderr"; ok 'an unknown request' $?
+serve 'gelu 3,5'; [ $? -eq 2 ] && grep -q '4 whole numbers' "$dir/stderr"; ok 'a kernel without its sizes' $?
+
 echo "$passed passed, $failed failed, 0 skipped"
 [ "$failed" -eq 0 ]

@@ -53,12 +53,14 @@ static const command commands[] = {
      "segfm selftest [--full]\n\n"
      "  Prints a hash for each; exit 1 when one differs from the stored one. --full adds a layer at full size.\n"},
     {"bench", command_bench, "time of the stages",
-     "segfm bench [--full | -w W] [--rounds N] [--csv] [--gemm | --sizes | --serve]\n\n"
+     "segfm bench [--full | -w W] [--rounds N] [--csv] [--gemm | --sizes | --kernels | --serve]\n\n"
      "  Medians of N rounds (default 5) of encoder, decoder and upsampling; the formula's tiny model, with --full its\n"
      "  full-size one.\n"
      "  --csv     for machines: what,size,threads,milliseconds,gflops\n"
      "  --gemm    instead: matrix products of the full-size model and small ones, on 1 and on all threads\n"
      "  --sizes   instead: one full-size block for 128 to 4096 tokens, 1 to 12 windows one after the other\n"
+     "  --kernels instead: products of 64 to 512, the other operators at small sizes and the full model's, in percent "
+     "of best\n"
      "  --serve   instead: runs what standard input tells it, a side of `make bench` (bench/side.py)\n"},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
