@@ -281,26 +281,25 @@ static void grid_of(size_t cells, size_t grid[3]) {
 
 /* cells, channels in, channels out */
 static kernel_need conv_transpose_need(const size_t s[3], int threads) {
-    size_t grid[3];
-    grid_of(s[0], grid);
     return (kernel_need){.x = s[0] * s[1],
-                         .w = s[1] * s[2] * 8,
+                         .w = nn_conv_transpose_count(s[1], s[2]), /* as if packed already: the values do not matter */
                          .bias = s[2],
                          .y = s[0] * 8 * s[2],
-                         .scratch = nn_conv_transpose_scratch(grid, s[1], s[2], threads),
+                         .scratch = nn_conv_transpose_scratch(s[1], s[2], 0, threads),
                          .work = 16 * (double)s[0] * (double)s[1] * (double)s[2]};
 }
 
 static void conv_transpose_once(const nn_run *run, const size_t s[3], const kernel_operands *o) {
     size_t grid[3];
     grid_of(s[0], grid);
-    nn_conv_transpose_forward(run, grid, o->x, s[1], 1, s[1], s[2], o->w, o->bias, o->y);
+    nn_conv_transpose_forward(run, grid, o->x, s[1], 1, &(nn_conv_transpose){s[1], s[2], o->w, o->bias}, o->y);
 }
 
 /* z, y, x of the input; y and x of the output are four times as long, as the window's are */
 static kernel_need trilinear_need(const size_t s[3], int threads) {
-    size_t in = s[0] * s[1] * s[2];
-    return (kernel_need){.x = in, .y = 16 * in, .scratch = nn_trilinear_scratch(s, threads), .work = 16 * (double)in};
+    size_t in = s[0] * s[1] * s[2], out[3] = {s[0], 4 * s[1], 4 * s[2]};
+    return (kernel_need){
+        .x = in, .y = 16 * in, .scratch = nn_trilinear_scratch(s, out, threads), .work = 16 * (double)in};
 }
 
 static void trilinear_once(const nn_run *run, const size_t s[3], const kernel_operands *o) {
