@@ -61,7 +61,8 @@ void nn_conv_transpose_forward(const nn_run *run, const size_t grid[3], const re
     for (size_t line = 0; line < all; line += step) {
         size_t cells = (all - line < step ? all - line : step) * grid[2];
         nn_panels_pack(x + line * grid[2] * cell_stride, cells, in, cell_stride, channel_stride, panels, run->threads);
-        nn_matmul(run, out * TAPS, w, 1, out * TAPS, &(nn_panels){cells, in, panels, 0}, NULL, products, cells);
+        nn_matmul(run, out * TAPS, w, 1, out * TAPS, &(nn_panels){.n = cells, .k = in, .data = panels}, NULL, products,
+                  cells);
         interleave(run, grid, line, cells, out, products, bias, y);
     }
 }

@@ -23,17 +23,18 @@ static void test_against_naive(const nn_kernels *kernels, int threads) {
         real *panels = aligned_reals(nn_panels_count(n, k)), *y = random_reals(7, m * y_row, 5, 6),
              *want = random_reals(7, m * y_row, 5, 6);
         nn_panels_pack(b, n, k, k, 1, panels, threads);
-        nn_matmul(&run, m, a, k + 2, 1, &(nn_panels){n, k, panels, 0}, i % 2 == 0 ? bias : NULL, y, y_row);
+        nn_matmul(&run, m, a, k + 2, 1, &(nn_panels){.n = n, .k = k, .data = panels}, i % 2 == 0 ? bias : NULL, y,
+                  y_row);
         nn_matmul_naive(NN_CHUNK, m, n, k, a, k + 2, 1, b, k, 1, i % 2 == 0 ? bias : NULL, want, y_row);
         CHECK(memcmp(y, want, m * y_row * sizeof *y) == 0);
 
         nn_panels_pack(b, n, k, 1, n, panels, threads); /* b as (k,n), a as (k,m) */
-        nn_matmul(&run, m, a, 1, m, &(nn_panels){n, k, panels, 0}, NULL, y, y_row);
+        nn_matmul(&run, m, a, 1, m, &(nn_panels){.n = n, .k = k, .data = panels}, NULL, y, y_row);
         nn_matmul_naive(NN_CHUNK, m, n, k, a, 1, m, b, 1, n, NULL, want, y_row);
         CHECK(memcmp(y, want, m * y_row * sizeof *y) == 0);
         if (n % NN_LANES == 0) { /* the same without packing */
             memset(y, 0, m * y_row * sizeof *y);
-            nn_matmul(&run, m, a, 1, m, &(nn_panels){n, k, b, n}, NULL, y, y_row);
+            nn_matmul(&run, m, a, 1, m, &(nn_panels){.n = n, .k = k, .data = b, .row = n}, NULL, y, y_row);
             for (size_t r = 0; r < m; r++) memset(want + r * y_row + n, 0, 3 * sizeof *want);
             CHECK(memcmp(y, want, m * y_row * sizeof *y) == 0);
         }

@@ -10,7 +10,7 @@ typedef struct network {
     segvol_workspace ws;
     io_buffer bytes;
     void *memory;
-    real *staging, *window, *embedding, *logits;
+    real *window, *embedding, *logits;
 } network;
 
 static weights_config config_of(const fixture *f) {
@@ -41,7 +41,7 @@ static weights_config config_of(const fixture *f) {
 }
 
 static segfm_status lay_out(network *n, const weights_file *file, nn_arena *arena, int threads, segfm_error *error) {
-    segfm_status status = segvol_model_bind(&n->net, file, arena, n->staging, threads, error);
+    segfm_status status = segvol_model_bind(&n->net, file, arena, threads, NULL, NULL, error);
     n->window = nn_arena_reals(arena, n->net.window_voxels);
     n->embedding = nn_arena_reals(arena, n->net.tokens * n->net.config.dim);
     n->logits = nn_arena_reals(arena, n->net.window_voxels);
@@ -61,7 +61,6 @@ static network network_open(const fixture *f, int threads) {
     CHECK(lay_out(&n, &file, &arena, threads, &error) == SEGFM_OK);
     size_t need = arena.used;
     n.memory = aligned_reals(need / sizeof(real) + 1);
-    n.staging = malloc(segvol_staging_count(&file) * sizeof(real));
     arena = (nn_arena){.base = n.memory, .capacity = need - 1};
     CHECK(lay_out(&n, &file, &arena, threads, &error) == SEGFM_NO_MEMORY); /* one byte short is noticed */
     arena = (nn_arena){.base = n.memory, .capacity = need};
@@ -74,7 +73,6 @@ static network network_open(const fixture *f, int threads) {
 static void network_close(network *n) {
     io_buffer_free(&n->bytes);
     free(n->memory);
-    free(n->staging);
 }
 
 /* Compares with the reference tensor of that name, which is stored in float64 or rounded to float32. */

@@ -58,7 +58,7 @@ static segfm_model *bright_model(void) {
     segfm_model *model = NULL;
     segfm_error error = {0};
     CHECK(weights_write(&c, &options, bright_source, &c, weights_sink_buffer, &bytes, &error) == SEGFM_OK);
-    CHECK(segfm_model_open(bytes.data, bytes.size, 2, &model, &error) == SEGFM_OK);
+    CHECK(segfm_model_open(bytes.data, bytes.size, NULL, &model, &error) == SEGFM_OK);
     io_buffer_free(&bytes); /* the model keeps nothing of it */
     return model;
 }
@@ -195,7 +195,7 @@ static void test_refusals(const segfm_model *model) {
     segfm_session_free(s);
     segfm_session_free(NULL);
     segfm_model *none = model == NULL ? NULL : (segfm_model *)&bytes;
-    CHECK(segfm_model_open("not weights", 11, 1, &none, &error) == SEGFM_BAD_INPUT && none == NULL &&
+    CHECK(segfm_model_open("not weights", 11, NULL, &none, &error) == SEGFM_BAD_INPUT && none == NULL &&
           error.message[0] != '\0');
     segfm_model_close(NULL);
     free(voxels);

@@ -130,7 +130,7 @@ void segvol_decode(const segvol_model *m, segvol_workspace *ws, const real *embe
     segvol_trace_rows(ws, "hyper_in", 0, masks, up2, ws->hyper);
 
     /* masks (masks, voxels) = hyper (masks, up2) · upscaled (up2, voxels) */
-    nn_panels upscaled = {voxels, up2, ws->up2, voxels};
+    nn_panels upscaled = {.n = voxels, .k = up2, .data = ws->up2, .row = voxels};
     nn_matmul(&ws->run, masks, ws->hyper, up2, 1, &upscaled, NULL, ws->masks, voxels);
     segvol_trace_volume(ws, "masks_all4", masks, m->low_res, ws->masks);
     segvol_trace_volume(ws, "low_res_masks", 1, m->low_res, ws->masks);
