@@ -43,6 +43,54 @@ static void test_against_naive(const nn_kernels *kernels, int threads) {
     free(scratch);
 }
 
+/* What a reader delivers: a matrix whose columns lie one after the other, one element of which may be refused. */
+typedef struct columns {
+    size_t k, refused;
+    const real *reals;
+    const uint16_t *halves;
+} columns;
+
+static bool read_column(void *user, size_t column, size_t k, size_t count, void *out) {
+    const columns *c = user;
+    size_t first = column * c->k + k;
+    if (c->halves != NULL) memcpy(out, c->halves + first, count * sizeof *c->halves);
+    else memcpy(out, c->reals + first, count * sizeof *c->reals);
+    return !(c->refused >= first && c->refused < first + count);
+}
+
+/* Panels filled by a reader are those packed from the whole; panels of halves give the bits of the same numbers as reals. */
+static void test_filled(int threads) {
+    nn_run run = {threads, aligned_reals(nn_matmul_scratch(threads)), nn_kernels_best()};
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+        size_t m = shapes[i].m, n = shapes[i].n, k = shapes[i].k, count = nn_panels_count(n, k);
+        size_t panels = (n + NN_LANES - 1) / NN_LANES, good = 0;
+        real *a = random_reals(i, m * k, -1, 1), *b = random_reals(i + 100, n * k, -1, 1),
+             *bias = random_reals(i + 200, n, -1, 1);
+        uint16_t *halves = malloc(n * k * sizeof *halves), *packed_halves = malloc(count * sizeof *packed_halves);
+        real *packed = aligned_reals(count), *filled = aligned_reals(count), *y = malloc(m * n * sizeof *y),
+             *want = malloc(m * n * sizeof *want);
+        for (size_t j = 0; j < n * k; j++) {
+            halves[j] = base_float_to_half((float)b[j] * (j % 5 == 0 ? 0x1p-15f : 1)); /* some are subnormal */
+            b[j] = (real)base_half_to_float(halves[j]);
+        }
+        columns reals = {k, n * k - 1, b, NULL}, stored = {k, n * k - 1, NULL, halves};
+        for (size_t p = 0; p < panels; p++) {
+            good += nn_panels_fill(n, k, false, filled, p, read_column, &reals);
+            good += nn_panels_fill(n, k, true, packed_halves, p, read_column, &stored);
+        }
+        CHECK(good == 2 * (panels - 1)); /* the last panel has the refused element */
+        nn_panels_pack(b, n, k, k, 1, packed, threads);
+        CHECK(memcmp(packed, filled, count * sizeof *packed) == 0);
+        nn_matmul_naive(NN_CHUNK, m, n, k, a, k, 1, b, k, 1, i % 2 == 0 ? bias : NULL, want, n);
+        nn_matmul(&run, m, a, k, 1, &(nn_panels){.n = n, .k = k, .half = packed_halves}, i % 2 == 0 ? bias : NULL, y,
+                  n);
+        CHECK(memcmp(y, want, m * n * sizeof *y) == 0);
+        free(a), free(b), free(bias), free(halves), free(packed_halves), free(packed), free(filled), free(y),
+            free(want);
+    }
+    free(run.scratch);
+}
+
 /* Whole numbers: the sum is exact, so it must equal a sum in integers. */
 static void test_exact(void) {
     size_t m = 37, n = 29, k = 600;
@@ -78,6 +126,7 @@ static void test_chunks(void) {
 
 int main(void) {
     for (int threads = 1; threads <= 3; threads++) test_against_naive(nn_kernels_best(), threads);
+    for (int threads = 1; threads <= 3; threads++) test_filled(threads);
     test_exact();
     test_chunks();
     return test_summary();

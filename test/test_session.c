@@ -244,6 +244,31 @@ static void test_same_bits(const segfm_model *model) {
     free(a), free(b);
 }
 
+static void count_bytes(void *user, const void *bytes, size_t n) {
+    (void)bytes;
+    *(size_t *)user += n;
+}
+
+/* What can be asked for when a model is opened. */
+static void test_opening(void) {
+    weights_write_options options = {.variant = "upstream", .provenance = "test"};
+    segfm_model_options opening = segfm_model_options_default();
+    io_buffer bytes = {0};
+    segfm_model *model = NULL;
+    segfm_error error = {0};
+    size_t done = 0;
+    CHECK(opening.threads == 0 && opening.done == NULL);
+    CHECK(weights_write(weights_named_config("tiny"), &options, weights_formula_source, NULL, weights_sink_buffer,
+                        &bytes, &error) == SEGFM_OK);
+    opening.threads = -1;
+    CHECK(segfm_model_open(bytes.data, bytes.size, &opening, &model, &error) == SEGFM_BAD_USAGE && model == NULL);
+    opening = (segfm_model_options){.threads = 3, .done = count_bytes, .done_user = &done};
+    CHECK(segfm_model_open(bytes.data, bytes.size, &opening, &model, &error) == SEGFM_OK);
+    CHECK(done > bytes.size / 2 && done < bytes.size);
+    segfm_model_close(model);
+    io_buffer_free(&bytes);
+}
+
 /* The cache changes no bit, however small it is, and spares what it says. */
 static void test_cache(const segfm_model *model) {
     enum { EMBEDDING = 30 * 48 * sizeof(real) }; /* bytes of a window's */
@@ -379,6 +404,7 @@ int main(void) {
     test_scan(model, &f, "one", (size_t[]){2, 2, 2});
     test_scan(model, &f, "small", (size_t[]){2, 2, 2});
     test_refusals(model);
+    test_opening();
     test_same_bits(model);
     test_cache(model);
     test_cancel_and_reset(model);

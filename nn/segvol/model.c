@@ -88,7 +88,7 @@ static bool is_caller(void) {
 #endif
 }
 
-/* Tells of the tasks from *next on that are complete, in their order. */
+/* Tells of the tasks from *next on that are complete, in their order. A refused one will be looked at again. */
 static void tell(const binder *b, size_t *next, segvol_done *done, void *user) {
     for (; *next < b->count; ++*next) {
         task *job = &b->tasks[*next];
@@ -96,7 +96,8 @@ static void tell(const binder *b, size_t *next, segvol_done *done, void *user) {
 #pragma omp atomic read seq_cst
         left = job->left;
         if (left > 0) return;
-        if (done != NULL) done(user, job->tensor->data, job->tensor->count * io_dtype_size(job->tensor->dtype));
+        if (done != NULL && !job->refused)
+            done(user, job->tensor->data, job->tensor->count * io_dtype_size(job->tensor->dtype));
     }
 }
 
