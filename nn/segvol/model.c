@@ -4,19 +4,25 @@
 
 #ifdef _OPENMP
 #include <omp.h>
+#define ATOMIC(access) _Pragma(#access)
+#else
+#define ATOMIC(access)
 #endif
 
 /* ---- binding ------------------------------------------------------------------------------------------------- */
 
-/* One tensor on its way into the arena. It is taken in pieces, panels or stretches, which the threads share. */
-typedef struct {
+/* One tensor on its way into the arena. It is read in pieces, which the threads share. */
+typedef struct task task;
+typedef bool read_piece(task *job, size_t piece); /* false: a value is not finite */
+struct task {
     const weights_tensor *tensor;
     void *data;
-    size_t n, k;   /* of panels; n = 0: a vector */
+    size_t n, k; /* of panels */
+    read_piece *read;
     size_t before; /* pieces of all tasks before this one */
     size_t left;   /* pieces that are not there yet */
     bool refused;  /* a value is not finite */
-} task;
+};
 
 #ifndef SEGFM_TINY
 enum { STRETCH = 1 << 14 };
@@ -45,12 +51,13 @@ static const weights_tensor *find(binder *b, const char *prefix, const char *nam
     return t;
 }
 
-/* n = 0: as a vector. A tensor is asked for once, so the tasks are at most the file's tensors. */
-static void add_task(binder *b, const weights_tensor *t, void *data, size_t n, size_t k) {
-    if (data == NULL || b->tasks == NULL) return;
-    size_t pieces = n > 0 ? (n + NN_LANES - 1) / NN_LANES : (t->count + STRETCH - 1) / STRETCH;
+/* A tensor is asked for once, so the tasks are at most the file's tensors. */
+static void add_task(binder *b, task t, size_t pieces) {
+    if (t.data == NULL || b->tasks == NULL) return; /* counting, or there is no room */
     assert(b->count < b->file->count);
-    b->tasks[b->count++] = (task){t, data, n, k, b->pieces, pieces, false};
+    t.before = b->pieces;
+    t.left = pieces;
+    b->tasks[b->count++] = t;
     b->pieces += pieces;
 }
 
@@ -62,9 +69,11 @@ static bool read_row(void *user, size_t row, size_t at, size_t count, void *out)
     return weights_read(job->tensor, first, count, out);
 }
 
-static bool read_piece(task *job, size_t piece) {
-    if (job->n > 0)
-        return nn_panels_fill(job->n, job->k, job->tensor->dtype == IO_F16, job->data, piece, read_row, job);
+static bool read_panel(task *job, size_t panel) {
+    return nn_panels_fill(job->n, job->k, job->tensor->dtype == IO_F16, job->data, panel, read_row, job);
+}
+
+static bool read_stretch(task *job, size_t piece) {
     size_t first = piece * STRETCH, rest = job->tensor->count - first;
     return weights_read(job->tensor, first, rest < STRETCH ? rest : STRETCH, (real *)job->data + first);
 }
@@ -93,7 +102,7 @@ static void tell(const binder *b, size_t *next, segvol_done *done, void *user) {
     for (; *next < b->count; ++*next) {
         task *job = &b->tasks[*next];
         size_t left;
-#pragma omp atomic read seq_cst
+        ATOMIC(omp atomic read seq_cst)
         left = job->left;
         if (left > 0) return;
         if (done != NULL && !job->refused)
@@ -109,11 +118,11 @@ static void run_tasks(binder *b, int threads, segvol_done *done, void *user) {
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
     for (ptrdiff_t piece = 0; piece < (ptrdiff_t)b->pieces; piece++) {
         task *job = task_of(b, (size_t)piece);
-        if (!read_piece(job, (size_t)piece - job->before)) {
-#pragma omp atomic write
+        if (!job->read(job, (size_t)piece - job->before)) {
+            ATOMIC(omp atomic write)
             job->refused = true;
         }
-#pragma omp atomic update seq_cst
+        ATOMIC(omp atomic update seq_cst)
         job->left--;
         if (is_caller()) tell(b, &next, done, user);
     }
@@ -126,7 +135,7 @@ static const real *bind_vector(binder *b, const char *prefix, const char *name) 
     const weights_tensor *t = find(b, prefix, name);
     if (t == NULL) return NULL;
     real *data = nn_arena_reals(b->arena, t->count);
-    add_task(b, t, data, 0, 0);
+    add_task(b, (task){.tensor = t, .data = data, .read = read_stretch}, (t->count + STRETCH - 1) / STRETCH);
     return data;
 }
 
@@ -140,7 +149,7 @@ static segvol_norm bind_norm(binder *b, const char *prefix, const char *name) {
 static nn_panels pack(binder *b, const weights_tensor *t, size_t n, size_t k) {
     bool half = t->dtype == IO_F16;
     void *data = nn_arena_take(b->arena, nn_panels_count(n, k), half ? sizeof(uint16_t) : sizeof(real));
-    add_task(b, t, data, n, k);
+    add_task(b, (task){.tensor = t, .data = data, .n = n, .k = k, .read = read_panel}, (n + NN_LANES - 1) / NN_LANES);
     return half ? (nn_panels){.n = n, .k = k, .half = data} : (nn_panels){.n = n, .k = k, .data = data};
 }
 
