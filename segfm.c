@@ -84,7 +84,7 @@ typedef struct slot {
     int64_t start[3];
     vol_box shown;
     uint64_t pass;   /* the segmentation that used it last; 0: empty */
-    real *embedding; /* (tokens, dim) */
+    real *embedding; /* (segvol_image_count) */
 } slot;
 
 /* Slots are searched one by one, and a small model's embeddings would leave room for millions. */
@@ -127,7 +127,7 @@ struct segfm_session {
     int32_t *source;          /* nearest source along x of every column of the crop */
     real *zoom_image;         /* (window) */
     real *zoom_logits;        /* (window) */
-    real *zoom_embedding;     /* (tokens, dim) */
+    real *zoom_embedding;     /* (segvol_image_count) */
     real *part, *part_logits; /* (window) one window of the region */
     uint8_t *part_prediction; /* (window) */
     slot *slots;              /* (slot_count) */
@@ -151,8 +151,7 @@ static segfm_status plan(segfm_session *s, const segvol_model *net, vol_shape sh
     *s = (segfm_session){.net = net, .options = *options, .scan = shape};
     s->options.threads = nn_threads(options->threads);
     for (int axis = 0; axis < 3; axis++) s->window.n[axis] = net->config.spatial[axis];
-    size_t window = net->window_voxels, tokens = nn_times(net->tokens, net->config.dim),
-           clicks = (size_t)options->max_clicks;
+    size_t window = net->window_voxels, image = segvol_image_count(net), clicks = (size_t)options->max_clicks;
     s->clicks = nn_arena_take(arena, clicks, sizeof *s->clicks);
     s->points = nn_arena_take(arena, clicks, sizeof *s->points);
     s->image = nn_arena_reals(arena, scan);
@@ -161,19 +160,19 @@ static segfm_status plan(segfm_session *s, const segvol_model *net, vol_shape sh
     s->source = nn_arena_take(arena, dims[2], sizeof *s->source);
     s->zoom_image = nn_arena_reals(arena, window);
     s->zoom_logits = nn_arena_reals(arena, window);
-    s->zoom_embedding = nn_arena_reals(arena, tokens);
+    s->zoom_embedding = nn_arena_reals(arena, image);
     s->part = nn_arena_reals(arena, window);
     s->part_logits = nn_arena_reals(arena, window);
     s->part_prediction = nn_arena_take(arena, window, 1);
-    s->slot_count = options->cache_bytes / nn_plus(nn_times(tokens, sizeof(real)), sizeof(slot));
+    s->slot_count = options->cache_bytes / nn_plus(nn_times(image, sizeof(real)), sizeof(slot));
     if (s->slot_count == 0) s->slot_count = 1;
     if (s->slot_count > MAX_SLOTS) s->slot_count = MAX_SLOTS;
     s->slots = nn_arena_take(arena, s->slot_count, sizeof *s->slots);
-    real *embeddings = nn_arena_reals(arena, nn_times(s->slot_count, tokens));
+    real *embeddings = nn_arena_reals(arena, nn_times(s->slot_count, image));
     for (size_t i = 0; s->slots != NULL && embeddings != NULL && i < s->slot_count; i++)
-        s->slots[i] = (slot){.embedding = embeddings + i * tokens};
+        s->slots[i] = (slot){.embedding = embeddings + i * image};
     if (arena->failed) return no_memory(SIZE_MAX, error);
-    return segvol_workspace_plan(&s->workspace, net, clicks + 2, s->options.threads, arena, error);
+    return segvol_workspace_plan(&s->workspace, net, clicks + 2, s->options.threads, false, arena, error);
 }
 
 /* Checks what the caller gives and counts the bytes: the struct itself comes first in the arena. */

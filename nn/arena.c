@@ -58,6 +58,14 @@ void nn_arena_leave(void *memory, size_t bytes) { guard(memory, bytes, bytes); }
 
 real *nn_arena_reals(nn_arena *a, size_t count) { return nn_arena_take(a, count, sizeof(real)); }
 
+size_t nn_thread(void) {
+#ifdef _OPENMP
+    return (size_t)omp_get_thread_num();
+#else
+    return 0;
+#endif
+}
+
 int nn_threads(int wanted) {
 #ifdef _OPENMP
     int threads = wanted > 0 ? wanted : omp_get_max_threads();

@@ -7,10 +7,6 @@
    A head's K and Vᵀ are packed once; a block of 16 queries then needs only its own S: no matrix of all scores exists. */
 #include "pack.h"
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
 typedef struct {
     size_t k, v;                /* reals of one head's packed K, Vᵀ */
     size_t q, scores, products; /* reals of one thread's Qᵀ, S, O */
@@ -49,9 +45,14 @@ static void query_block(const nn_kernels *kernels, const nn_attention *at, size_
     for (size_t d = 0; d < dims; d += mr)
         kernels->product(NN_WEIGHTS_CHUNK, at->keys, v + d * at->keys, scores, NN_LANES, products + d * NN_LANES,
                          NN_LANES, true);
+    for (size_t d = 0; d < dims; d++) {
+        real *product = products + d * NN_LANES;
+#pragma omp simd
+        for (size_t l = 0; l < NN_LANES; l++) product[l] /= sum[l];
+    }
     for (size_t l = 0; l < lanes; l++) {
         real *to = at->out + (first + l) * at->out_row + head * dims;
-        for (size_t d = 0; d < dims; d++) to[d] = products[d * NN_LANES + l] / sum[l];
+        for (size_t d = 0; d < dims; d++) to[d] = products[d * NN_LANES + l];
     }
 }
 
@@ -68,17 +69,12 @@ void nn_attention_forward(const nn_run *run, const nn_attention *at) {
             nn_pack_rows(mr, at->k + (size_t)h * at->head_dim, at->k_row, 1, at->keys, at->head_dim, k);
             nn_pack_rows(mr, at->v + (size_t)h * at->head_dim, 1, at->v_row, at->head_dim, at->keys, k + z.k);
         }
-#ifdef _OPENMP
-        size_t index = (size_t)omp_get_thread_num();
-#else
-        size_t index = 0;
-#endif
 #pragma omp for schedule(dynamic, 4)
         for (ptrdiff_t task = 0; task < heads * blocks; task++) {
             size_t h = (size_t)(task / blocks);
             const real *k = packed + h * (z.k + z.v);
             query_block(run->kernels, at, h, (size_t)(task % blocks) * NN_LANES, k, k + z.k,
-                        threads + index * (z.q + z.scores + z.products));
+                        threads + nn_thread() * (z.q + z.scores + z.products));
         }
     }
 }

@@ -1,4 +1,4 @@
-#include "nn.h"
+#include "pack.h"
 
 void nn_patches(const nn_run *run, const real *window, const size_t spatial[3], const size_t patch[3], real *rows) {
     size_t gy = spatial[1] / patch[1], gx = spatial[2] / patch[2];
@@ -17,52 +17,126 @@ void nn_patches(const nn_run *run, const real *window, const size_t spatial[3], 
     }
 }
 
-/* Kernel = stride = 2: each of a cell's 8 results per channel has a voxel of its own and nothing overlaps. The product is
-   made for SLAB cells at a time, whole lines of the grid, with (channel, tap) as rows and cells as columns:
+/* Kernel = stride = 2: each of a cell's 8 results per channel has a voxel of its own and nothing overlaps. A task makes
+   CELLS cells: the product has (channel, tap) as rows, the packed weights, and cells as columns; its panels stay in the
+   second-level cache until they are scattered:
 
-        taps 000 and 001 of a line:  a0 a1 a2 …    b0 b1 b2 …     →     a line of the output:  a0 b0 a1 b1 a2 b2 …     */
-enum { SLAB = 512, TAPS = 8 };
+        rows taps 000, 001 of a channel, 16 cells:  a0 a1 a2 …    b0 b1 b2 …     →     part of a line:  a0 b0 a1 b1 a2 b2 …     */
+enum { CELLS = 64, TAPS = 8 };
 
-static size_t slab_lines(const size_t grid[3]) {
-    size_t lines = SLAB / grid[2], all = nn_times(grid[0], grid[1]);
-    return lines < 1 ? 1 : lines < all ? lines : all;
+static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
+
+size_t nn_conv_transpose_count(size_t in, size_t out) {
+    return nn_times(in, nn_plus(nn_times(out, TAPS), NN_MAX_ROWS - 1));
 }
 
-size_t nn_conv_transpose_scratch(const size_t grid[3], size_t in, size_t out, int threads) {
-    size_t cells = nn_times(slab_lines(grid), grid[2]);
-    return nn_plus(nn_plus(nn_matmul_scratch(threads), nn_panels_count(cells, in)),
-                   nn_times(nn_times(out, TAPS), cells));
+void nn_conv_transpose_pack(const nn_kernels *kernels, const real *w, size_t in, size_t out, real *data) {
+    nn_pack_rows(kernels->rows, w, 1, out * TAPS, out * TAPS, in, data);
 }
 
-/* products (channels·8, cells), cells from grid line `first` on → y */
-static void interleave(const nn_run *run, const size_t grid[3], size_t first, size_t cells, size_t channels,
-                       const real *products, const real *bias, real *y) {
-    size_t gy = grid[1], gx = grid[2], lines = cells / gx;
-    (void)run;
-#pragma omp parallel for num_threads(run->threads) schedule(static)
-    for (ptrdiff_t c = 0; c < (ptrdiff_t)channels; c++)
-        for (size_t line = 0; line < lines; line++)
-            for (size_t tap = 0; tap < TAPS; tap += 2) {
-                size_t z = 2 * ((first + line) / gy) + (tap >> 2), row = 2 * ((first + line) % gy) + (tap >> 1 & 1);
-                const real *even = products + ((size_t)c * TAPS + tap) * cells + line * gx, *odd = even + cells;
-                real *to = y + (((size_t)c * 2 * grid[0] + z) * 2 * gy + row) * 2 * gx, b = bias[c];
-                for (size_t i = 0; i < gx; i++) {
-                    to[2 * i] = even[i] + b;
-                    to[2 * i + 1] = odd[i] + b;
-                }
+/* Rows of a task's products, with room for a last tile that is not full. */
+static size_t product_rows(size_t out) { return nn_plus(nn_times(out, TAPS), NN_MAX_ROWS - 1); }
+
+static size_t thread_count(size_t in, size_t out) {
+    return nn_plus(nn_times(CELLS, in), nn_times(CELLS, product_rows(out)));
+}
+
+size_t nn_conv_transpose_scratch(size_t in, size_t out, size_t rows, int threads) {
+    return nn_plus(nn_times((size_t)threads, thread_count(in, out)), nn_times(nn_plus(rows, NN_MAX_ROWS - 1), out));
+}
+
+/* What all tasks share. */
+typedef struct conv_task {
+    const nn_kernels *kernels;
+    const nn_conv_transpose *conv;
+    const size_t *grid;
+    const real *x;
+    size_t cell_stride, channel_stride;
+    real *y;
+    const real *a; /* packed, or NULL: the convolution's own result is wanted */
+    size_t rows;   /* of a */
+} conv_task;
+
+/* Offset of voxel (2z,2y,2x) in a channel of the output. */
+static size_t voxel_of(const size_t grid[3], size_t cell) {
+    size_t x = cell % grid[2], y = cell / grid[2] % grid[1], z = cell / grid[2] / grid[1];
+    return (2 * z * 2 * grid[1] + 2 * y) * 2 * grid[2] + 2 * x;
+}
+
+static size_t tap_offset(const size_t grid[3], size_t tap) {
+    return ((tap >> 2) * 2 * grid[1] + (tap >> 1 & 1)) * 2 * grid[2] + (tap & 1);
+}
+
+/* products (out·8, 16) of one panel → y + bias */
+static void scatter(const conv_task *t, size_t cell, size_t lanes, const real *products) {
+    size_t voxels = TAPS * t->grid[0] * t->grid[1] * t->grid[2], at[NN_LANES];
+    for (size_t l = 0; l < lanes; l++) at[l] = voxel_of(t->grid, cell + l);
+    for (size_t c = 0; c < t->conv->out; c++)
+        for (size_t tap = 0; tap < TAPS; tap += 2) {
+            const real *even = products + (c * TAPS + tap) * NN_LANES, *odd = even + NN_LANES;
+            real *to = t->y + c * voxels + tap_offset(t->grid, tap), bias = t->conv->bias[c];
+            for (size_t l = 0; l < lanes; l++) {
+                to[at[l]] = even[l] + bias;
+                to[at[l] + 1] = odd[l] + bias;
             }
+        }
+}
+
+/* products (out·8, 16) of one panel → y (rows) = a · gelu(products + bias), tap by tap */
+static void mix(const conv_task *t, size_t cell, size_t lanes, real *products) {
+    size_t out = t->conv->out, voxels = TAPS * t->grid[0] * t->grid[1] * t->grid[2], mr = t->kernels->rows;
+    for (size_t c = 0; c < out; c++)
+        for (size_t i = 0; i < TAPS * NN_LANES; i++) products[c * TAPS * NN_LANES + i] += t->conv->bias[c];
+    t->kernels->gelu(out * TAPS * NN_LANES, products, products);
+    for (size_t tap = 0; tap < TAPS; tap++)
+        for (size_t i = 0; i < t->rows; i += mr) {
+            real tile[NN_MAX_ROWS * NN_LANES];
+            t->kernels->product(NN_CHUNK, out, t->a + i * out, products + tap * NN_LANES, TAPS * NN_LANES, tile,
+                                NN_LANES, true);
+            for (size_t r = 0; r < smaller(mr, t->rows - i); r++)
+                for (size_t l = 0; l < lanes; l++)
+                    t->y[(i + r) * voxels + tap_offset(t->grid, tap) + voxel_of(t->grid, cell + l)] =
+                        tile[r * NN_LANES + l];
+        }
+}
+
+/* Cells from `first` on. thread: scratch of thread_count. */
+static void cells_forward(const conv_task *t, size_t first, size_t cells, real *thread) {
+    size_t in = t->conv->in, out = t->conv->out, mr = t->kernels->rows, stride = product_rows(out) * NN_LANES;
+    real *panels = thread, *products = panels + CELLS * in;
+    nn_pack_rows(NN_LANES, t->x + first * t->cell_stride, t->cell_stride, t->channel_stride, cells, in, panels);
+    for (size_t i = 0; i < out * TAPS; i += mr)
+        for (size_t c = 0; c < cells; c += NN_LANES)
+            t->kernels->product(NN_CHUNK, in, t->conv->weight + i * in, panels + c * in, NN_LANES,
+                                products + c / NN_LANES * stride + i * NN_LANES, NN_LANES, true);
+    for (size_t c = 0; c < cells; c += NN_LANES) {
+        real *panel = products + c / NN_LANES * stride;
+        if (t->a == NULL) scatter(t, first + c, smaller(cells - c, NN_LANES), panel);
+        else mix(t, first + c, smaller(cells - c, NN_LANES), panel);
+    }
+}
+
+static void forward(const nn_run *run, const conv_task *t, real *threads) {
+    size_t cells = t->grid[0] * t->grid[1] * t->grid[2], each = thread_count(t->conv->in, t->conv->out);
+    ptrdiff_t tasks = (ptrdiff_t)((cells + CELLS - 1) / CELLS);
+#pragma omp parallel for num_threads(run->threads) schedule(dynamic, 1)
+    for (ptrdiff_t i = 0; i < tasks; i++) {
+        size_t first = (size_t)i * CELLS;
+        cells_forward(t, first, smaller(cells - first, CELLS), threads + nn_thread() * each);
+    }
 }
 
 void nn_conv_transpose_forward(const nn_run *run, const size_t grid[3], const real *x, size_t cell_stride,
-                               size_t channel_stride, size_t in, size_t out, const real *w, const real *bias, real *y) {
-    size_t all = grid[0] * grid[1], step = slab_lines(grid);
-    real *panels = run->scratch + nn_matmul_scratch(run->threads);
-    real *products = panels + nn_panels_count(step * grid[2], in);
-    for (size_t line = 0; line < all; line += step) {
-        size_t cells = (all - line < step ? all - line : step) * grid[2];
-        nn_panels_pack(x + line * grid[2] * cell_stride, cells, in, cell_stride, channel_stride, panels, run->threads);
-        nn_matmul(run, out * TAPS, w, 1, out * TAPS, &(nn_panels){.n = cells, .k = in, .data = panels}, NULL, products,
-                  cells);
-        interleave(run, grid, line, cells, out, products, bias, y);
-    }
+                               size_t channel_stride, const nn_conv_transpose *conv, real *y) {
+    conv_task t = {run->kernels, conv, grid, x, cell_stride, channel_stride, y, NULL, 0};
+    forward(run, &t, run->scratch);
+}
+
+void nn_conv_transpose_gelu_product(const nn_run *run, const size_t grid[3], const real *x, size_t cell_stride,
+                                    size_t channel_stride, const nn_conv_transpose *conv, size_t rows, const real *a,
+                                    real *y) {
+    real *packed = run->scratch, *threads = packed + (rows + NN_MAX_ROWS - 1) * conv->out;
+    nn_pack_rows(run->kernels->rows, a, conv->out, 1, rows, conv->out, packed);
+    conv_task t = {run->kernels, conv, grid, x, cell_stride, channel_stride, y, packed, rows};
+    forward(run, &t, threads);
 }

@@ -11,7 +11,7 @@ static size_t stretch_end(size_t n, ptrdiff_t s) {
 }
 
 void nn_gelu_forward(const nn_run *run, size_t n, const real *x, real *y) {
-#pragma omp parallel for num_threads(run->threads) schedule(static)
+#pragma omp parallel for num_threads(nn_team(run->threads, n)) schedule(static)
     for (ptrdiff_t s = 0; s < stretches(n); s++) {
         size_t start = (size_t)s * STRETCH;
         run->kernels->gelu(stretch_end(n, s) - start, x + start, y + start);
@@ -20,19 +20,19 @@ void nn_gelu_forward(const nn_run *run, size_t n, const real *x, real *y) {
 
 void nn_relu_forward(const nn_run *run, size_t n, const real *x, real *y) {
     (void)run;
-#pragma omp parallel for num_threads(run->threads) schedule(static)
+#pragma omp parallel for num_threads(nn_team(run->threads, n)) schedule(static)
     for (ptrdiff_t i = 0; i < (ptrdiff_t)n; i++) y[i] = x[i] < 0 ? 0 : x[i];
 }
 
-void nn_add(const nn_run *run, size_t n, const real *x, real *y) {
+void nn_add(const nn_run *run, size_t n, const real *a, const real *b, real *y) {
     (void)run;
-#pragma omp parallel for num_threads(run->threads) schedule(static)
-    for (ptrdiff_t i = 0; i < (ptrdiff_t)n; i++) y[i] += x[i];
+#pragma omp parallel for num_threads(nn_team(run->threads, n)) schedule(static)
+    for (ptrdiff_t i = 0; i < (ptrdiff_t)n; i++) y[i] = a[i] + b[i];
 }
 
 void nn_sigmoid_forward(const nn_run *run, size_t n, const real *x, real *out) {
     (void)run;
-#pragma omp parallel for num_threads(run->threads) schedule(static)
+#pragma omp parallel for num_threads(nn_team(run->threads, n)) schedule(static)
     for (ptrdiff_t s = 0; s < stretches(n); s++) {
         size_t end = stretch_end(n, s);
         NN_SIMD_MATH
@@ -45,7 +45,7 @@ bool nn_sigmoid_above_half(real x) { return x > REAL_C(0x1.8p-24); }
 
 void nn_fourier_forward(const nn_run *run, size_t n, const real *coordinates, size_t half, const real *g, real *y) {
     (void)run;
-#pragma omp parallel for num_threads(run->threads) schedule(static)
+#pragma omp parallel for num_threads(nn_team(run->threads, n *half)) schedule(static)
     for (ptrdiff_t i = 0; i < (ptrdiff_t)n; i++) {
         const real *c = coordinates + 3 * i;
         real *out = y + (size_t)i * 2 * half;

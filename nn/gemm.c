@@ -8,10 +8,6 @@
 
 #include "pack.h"
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
 #ifndef NN_KC
 #define NN_KC 768
 #endif
@@ -31,14 +27,6 @@ enum { STRIP = 5 };
 enum { KC = NN_KC, MC = NN_MC + NN_MAX_ROWS - 1 }; /* MC: room for NN_MC rows padded to whole panels */
 /* Reals of a thread's scratch: the packed slice of a row block, then one widened slice of a panel. */
 enum { PACKED = MC * KC, SCRATCH = PACKED + KC * NN_LANES };
-
-static int thread_index(void) {
-#ifdef _OPENMP
-    return omp_get_thread_num();
-#else
-    return 0;
-#endif
-}
 
 static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 
@@ -99,11 +87,6 @@ bool nn_panels_fill(size_t n, size_t k, bool half, void *data, size_t panel, nn_
     return fill_panel(column, lanes, k, read, user, (real *)data + column * k);
 }
 
-static void widen(size_t n, const uint16_t *restrict half, real *restrict out) {
-#pragma omp simd
-    for (size_t i = 0; i < n; i++) out[i] = (real)base_widen_half(half[i]);
-}
-
 size_t nn_matmul_scratch(int threads) { return nn_times((size_t)threads, (size_t)SCRATCH); }
 
 /* One row panel times one panel of B into y, of which rows × lanes exist. */
@@ -134,7 +117,7 @@ static void block(const nn_kernels *kernels, size_t rows, const real *a, size_t 
         for (size_t p = begin; p < end; p++) {
             size_t column = p * NN_LANES, lanes = smaller(b->n - column, NN_LANES);
             size_t at = b->row > 0 ? k * b->row + column : column * b->k + k * NN_LANES;
-            if (b->half != NULL) widen(kc * NN_LANES, b->half + at, widened);
+            if (b->half != NULL) kernels->widen(kc * NN_LANES, b->half + at, widened);
             const real *panel = b->half != NULL ? widened : b->data + at;
             const real *panel_bias = last && bias != NULL ? bias + column : NULL;
             for (size_t i = 0; i < rows; i += kernels->rows)
@@ -160,7 +143,7 @@ void nn_matmul(const nn_run *run, size_t m, const real *a, size_t a_row, size_t 
         size_t end = smaller(begin + per_group, panels);
         if (begin < end)
             block(run->kernels, smaller(m - row, rows), a + row * a_row, a_row, a_column, b, begin, end, bias,
-                  y + row * y_row, y_row, run->scratch + (size_t)thread_index() * SCRATCH);
+                  y + row * y_row, y_row, run->scratch + nn_thread() * SCRATCH);
     }
 }
 

@@ -1,7 +1,9 @@
 /* The inner loops, written once and compiled once per instruction set: kernels.c includes this file with
-     KERNEL_TARGET   the functions' target attribute, or nothing
-     KERNEL_MR       rows of a tile: as many as the registers hold
+     KERNEL_NAME     what `segfm bench` prints
      KERNEL_TABLE    the name of the table of functions that results
+     KERNEL_TARGET   the functions' target attribute, or nothing
+     KERNEL_BYTES    of a vector register; sizeof(real) where there is none
+     KERNEL_MR       rows of a tile: as many as the registers hold
 
    The product. A tile, MR rows by 16 columns, stays in registers while k runs:
 
@@ -11,38 +13,51 @@
         …    one column of A        …    one row of B,
              after the other             16 columns wide
 
-   Both panels are read front to back, one cache line after the other. The 16 columns are the vector: no sum runs across
-   lanes, so neither the vector's width nor MR changes a bit. */
+   Both panels are read front to back, one cache line after the other. The 16 columns lie in PARTS vectors: no sum runs
+   across lanes, so neither the vector's width nor MR changes a bit. */
 
 #define KERNEL_PASTE_(a, b) a##b
 #define KERNEL_PASTE(a, b) KERNEL_PASTE_(a, b)
 #define KERNEL(name) KERNEL_PASTE(KERNEL_TABLE, name)
+#define PARTS (NN_LANES * (int)sizeof(real) / (KERNEL_BYTES))
+
+/* A whole number of lanes, and the same anywhere in an array of reals. Arrays of plain reals would do, but gcc keeps a tile
+   of those partly in memory. */
+#if defined(__GNUC__)
+typedef real KERNEL(_vector) __attribute__((vector_size(KERNEL_BYTES)));
+typedef real KERNEL(_loose) __attribute__((vector_size(KERNEL_BYTES), aligned(sizeof(real)), may_alias));
+#else
+typedef real KERNEL(_vector), KERNEL(_loose);
+#endif
 
 KERNEL_TARGET
 static void KERNEL(_product)(size_t chunk, size_t kc, const real *restrict a, const real *restrict b, size_t b_row,
                              real *restrict c, size_t c_row, bool first) {
     for (size_t begin = 0; begin < kc; begin += chunk) {
         size_t end = kc - begin < chunk ? kc : begin + chunk;
-        real t[KERNEL_MR][NN_LANES];
-        NN_UNROLL /* one row loop that is not unrolled forces the tile into memory */
+        KERNEL(_vector) t[KERNEL_MR][PARTS];
+        NN_UNROLL /* a loop over the tile that is not unrolled forces it into memory */
         for (int r = 0; r < KERNEL_MR; r++) {
-#pragma omp simd
-            for (int l = 0; l < NN_LANES; l++) t[r][l] = 0;
+            NN_UNROLL
+            for (int p = 0; p < PARTS; p++) t[r][p] = (KERNEL(_vector)){0};
         }
         for (size_t k = begin; k < end; k++) {
-            const real *ak = a + k * KERNEL_MR, *bk = b + k * b_row;
+            const real *ak = a + k * KERNEL_MR;
+            const KERNEL(_loose) *bk = (const KERNEL(_loose) *)(b + k * b_row);
             NN_UNROLL
             for (int r = 0; r < KERNEL_MR; r++) {
-                real ar = ak[r];
-#pragma omp simd
-                for (int l = 0; l < NN_LANES; l++) t[r][l] += ar * bk[l];
+                NN_UNROLL
+                for (int p = 0; p < PARTS; p++) t[r][p] += ak[r] * bk[p];
             }
         }
         NN_UNROLL
         for (int r = 0; r < KERNEL_MR; r++) {
-            real *row = c + (size_t)r * c_row;
-#pragma omp simd
-            for (int l = 0; l < NN_LANES; l++) row[l] = first ? t[r][l] : row[l] + t[r][l];
+            KERNEL(_loose) *row = (KERNEL(_loose) *)(c + (size_t)r * c_row);
+            NN_UNROLL
+            for (int p = 0; p < PARTS; p++) {
+                if (!first) t[r][p] += row[p];
+                row[p] = t[r][p];
+            }
         }
         first = false;
     }
@@ -84,12 +99,21 @@ static void KERNEL(_gelu)(size_t n, const real *x, real *y) {
     }
 }
 
-static const nn_kernels KERNEL_TABLE = {KERNEL_NAME, KERNEL_MR, KERNEL(_product), KERNEL(_exponentials), KERNEL(_gelu)};
+KERNEL_TARGET
+static void KERNEL(_widen)(size_t n, const uint16_t *restrict half, real *restrict out) {
+#pragma omp simd
+    for (size_t i = 0; i < n; i++) out[i] = (real)base_widen_half(half[i]);
+}
 
+static const nn_kernels KERNEL_TABLE = {KERNEL_NAME,           KERNEL_MR,     KERNEL(_product),
+                                        KERNEL(_exponentials), KERNEL(_gelu), KERNEL(_widen)};
+
+#undef PARTS
 #undef KERNEL
 #undef KERNEL_PASTE
 #undef KERNEL_PASTE_
 #undef KERNEL_TARGET
+#undef KERNEL_BYTES
 #undef KERNEL_MR
 #undef KERNEL_TABLE
 #undef KERNEL_NAME

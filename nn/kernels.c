@@ -23,12 +23,19 @@
 #define KERNEL_NAME "generic"
 #define KERNEL_TABLE generic
 #define KERNEL_TARGET
+#if defined(__SSE2__) || defined(__aarch64__) || defined(__VSX__) || defined(__wasm_simd128__)
+#define KERNEL_BYTES 16
+#else
+#define KERNEL_BYTES sizeof(real)
+#endif
 #if defined(NN_TEST_MR) /* tests make tiles odd and tiny */
 #define KERNEL_MR NN_TEST_MR
-#elif defined(__aarch64__)
+#elif defined(__aarch64__) || defined(__VSX__) /* 32 registers */
 #define KERNEL_MR ROWS(6)
-#else
+#elif defined(__SSE2__)
 #define KERNEL_MR ROWS(2)
+#else
+#define KERNEL_MR 1
 #endif
 #include "kernel.h"
 
@@ -37,6 +44,7 @@
 #define KERNEL_NAME "AVX2"
 #define KERNEL_TABLE avx2
 #define KERNEL_TARGET __attribute__((target("avx2")))
+#define KERNEL_BYTES 32
 #define KERNEL_MR ROWS(6)
 #include "kernel.h"
 
@@ -47,6 +55,7 @@
 #else
 #define KERNEL_TARGET __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,prefer-vector-width=512")))
 #endif
+#define KERNEL_BYTES 64
 #define KERNEL_MR ROWS(16)
 #include "kernel.h"
 

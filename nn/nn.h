@@ -23,6 +23,7 @@ enum {
     NN_WEIGHTS_CHUNK = 8,
 #endif
     NN_SUM_BLOCK = 4096, /* terms of a long sum that the lanes take together */
+    NN_SMALL = 16384,    /* elements that one thread does alone */
     NN_MAX_ROWS = 16,    /* of a tile of the product, on any machine */
     NN_MAX_THREADS = 1024,
     NN_ALIGN = 64 /* bytes; of every allocation */
@@ -58,6 +59,7 @@ typedef struct nn_kernels {
     /* s (keys,16): scores → exp(s·scale − max down the column); sum (16): the columns' sums, in chunks */
     void (*exponentials)(size_t keys, real scale, real *s, real *sum);
     void (*gelu)(size_t n, const real *x, real *y);
+    void (*widen)(size_t n, const uint16_t *half, real *out); /* finite halves */
 } nn_kernels;
 const nn_kernels *nn_kernels_best(void);
 
@@ -68,6 +70,10 @@ typedef struct nn_run {
     const nn_kernels *kernels;
 } nn_run;
 
+/* This thread's number in its team. */
+size_t nn_thread(void);
+/* How many of `threads` a loop over `elements` is worth: waking others takes as long as some thousand of them. */
+static inline int nn_team(int threads, size_t elements) { return elements < NN_SMALL ? 1 : threads; }
 /* Threads to use when the caller asks for `wanted` (0: all the machine has), at most NN_MAX_THREADS; 1 without OpenMP. */
 int nn_threads(int wanted);
 
@@ -123,7 +129,7 @@ void nn_attention_naive(const nn_attention *at, real *scores); /* oracle, same b
 
 void nn_gelu_forward(const nn_run *run, size_t n, const real *x, real *y); /* x·½·(1 + erf(x/√2)); y may be x */
 void nn_relu_forward(const nn_run *run, size_t n, const real *x, real *y); /* y may be x */
-void nn_add(const nn_run *run, size_t n, const real *x, real *y);          /* y += x */
+void nn_add(const nn_run *run, size_t n, const real *a, const real *b, real *y); /* y = a + b; y may be either */
 /* out[i] = 1/(1 + exp(−x[i])) */
 void nn_sigmoid_forward(const nn_run *run, size_t n, const real *x, real *out);
 
@@ -135,6 +141,9 @@ size_t nn_layernorm_scratch(size_t width);
    rows = 1, width = its size. y may be x. */
 void nn_layernorm_forward(const nn_run *run, size_t rows, size_t width, const real *x, const real *w, const real *b,
                           real eps, real *y);
+/* x (rows,width) += residual, then y as above; y may be x. */
+void nn_add_layernorm_forward(const nn_run *run, size_t rows, size_t width, const real *residual, real *x,
+                              const real *w, const real *b, real eps, real *y);
 
 /* ---- volumes (conv.c, resize.c) ------------------------------------------------------------------------------ */
 
@@ -142,13 +151,27 @@ void nn_layernorm_forward(const nn_run *run, size_t rows, size_t width, const re
    With a linear layer after it, a 3-D convolution with kernel = stride = patch. */
 void nn_patches(const nn_run *run, const real *window, const size_t spatial[3], const size_t patch[3], real *rows);
 
-size_t nn_conv_transpose_scratch(const size_t grid[3], size_t in, size_t out, int threads);
-/* Transposed 3-D convolution, kernel = stride = 2. x: element (cell, channel) at x[cell * cell_stride + channel *
-   channel_stride], cells in raster order of grid (z,y,x). w (in, out, 2,2,2), bias (out) → y (out, 2z, 2y, 2x). */
-void nn_conv_transpose_forward(const nn_run *run, const size_t grid[3], const real *x, size_t cell_stride,
-                               size_t channel_stride, size_t in, size_t out, const real *w, const real *bias, real *y);
+/* Transposed 3-D convolution, kernel = stride = 2. */
+typedef struct nn_conv_transpose {
+    size_t in, out;
+    const real *weight; /* PyTorch's (in, out, 2,2,2), packed */
+    const real *bias;   /* (out) */
+} nn_conv_transpose;
 
-size_t nn_trilinear_scratch(const size_t in[3], int threads);
+size_t nn_conv_transpose_count(size_t in, size_t out); /* reals of a packed weight */
+void nn_conv_transpose_pack(const nn_kernels *kernels, const real *w, size_t in, size_t out, real *data);
+/* rows: of nn_conv_transpose_gelu_product, else 0 */
+size_t nn_conv_transpose_scratch(size_t in, size_t out, size_t rows, int threads);
+/* x: element (cell, channel) at x[cell * cell_stride + channel * channel_stride], cells in raster order of grid (z,y,x)
+   → y (out, 2z, 2y, 2x). */
+void nn_conv_transpose_forward(const nn_run *run, const size_t grid[3], const real *x, size_t cell_stride,
+                               size_t channel_stride, const nn_conv_transpose *conv, real *y);
+/* y (rows, 2z, 2y, 2x) = a (rows, out) · gelu(that y): the same bits as the three steps, of which only the last is written. */
+void nn_conv_transpose_gelu_product(const nn_run *run, const size_t grid[3], const real *x, size_t cell_stride,
+                                    size_t channel_stride, const nn_conv_transpose *conv, size_t rows, const real *a,
+                                    real *y);
+
+size_t nn_trilinear_scratch(const size_t in[3], const size_t out[3], int threads);
 /* Trilinear resize as PyTorch's interpolate(mode="trilinear", align_corners=False): x (in) → y (out), one channel. */
 void nn_trilinear_forward(const nn_run *run, const size_t in[3], const real *x, const size_t out[3], real *y);
 

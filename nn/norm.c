@@ -56,7 +56,7 @@ static real fold_blocks(size_t blocks, real *partial) {
 real nn_sum(size_t n, const real *x, real *partial, int threads) {
     ptrdiff_t blocks = (ptrdiff_t)blocks_of(n);
     (void)threads;
-#pragma omp parallel for num_threads(threads) schedule(static)
+#pragma omp parallel for num_threads(nn_team(threads, n)) schedule(static)
     for (ptrdiff_t b = 0; b < blocks; b++)
         partial[b] = block_sum(block_length(n, (size_t)b), x + (size_t)b * NN_SUM_BLOCK);
     return fold_blocks((size_t)blocks, partial);
@@ -65,7 +65,7 @@ real nn_sum(size_t n, const real *x, real *partial, int threads) {
 static real sum_of_squares(size_t n, const real *x, real mean, real *partial, int threads) {
     ptrdiff_t blocks = (ptrdiff_t)blocks_of(n);
     (void)threads;
-#pragma omp parallel for num_threads(threads) schedule(static)
+#pragma omp parallel for num_threads(nn_team(threads, n)) schedule(static)
     for (ptrdiff_t b = 0; b < blocks; b++)
         partial[b] = block_squares(block_length(n, (size_t)b), x + (size_t)b * NN_SUM_BLOCK, mean);
     return fold_blocks((size_t)blocks, partial);
@@ -104,7 +104,24 @@ void nn_layernorm_forward(const nn_run *run, size_t rows, size_t width, const re
         for (size_t i = 0; i < rows; i++) long_row(run, width, x + i * width, w, b, eps, y + i * width);
         return;
     }
-#pragma omp parallel for num_threads(run->threads) schedule(static)
+#pragma omp parallel for num_threads(nn_team(run->threads, rows *width)) schedule(static)
     for (ptrdiff_t i = 0; i < (ptrdiff_t)rows; i++)
         short_row(width, x + (size_t)i * width, w, b, eps, y + (size_t)i * width);
+}
+
+void nn_add_layernorm_forward(const nn_run *run, size_t rows, size_t width, const real *residual, real *x,
+                              const real *w, const real *b, real eps, real *y) {
+    if (width > NN_SUM_BLOCK) {
+        nn_add(run, rows * width, x, residual, x);
+        nn_layernorm_forward(run, rows, width, x, w, b, eps, y);
+        return;
+    }
+#pragma omp parallel for num_threads(nn_team(run->threads, rows *width)) schedule(static)
+    for (ptrdiff_t i = 0; i < (ptrdiff_t)rows; i++) {
+        real *row = x + (size_t)i * width;
+        const real *added = residual + (size_t)i * width;
+#pragma omp simd
+        for (size_t c = 0; c < width; c++) row[c] += added[c];
+        short_row(width, row, w, b, eps, y + (size_t)i * width);
+    }
 }

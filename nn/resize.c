@@ -1,9 +1,5 @@
 #include "nn.h"
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
 typedef struct {
     size_t low, high;
     real low_weight, high_weight;
@@ -20,33 +16,33 @@ static interpolation interpolate(size_t i, size_t in, size_t out) {
     return (interpolation){low, low + (low < in - 1), REAL_C(1.0) - high_weight, high_weight};
 }
 
-size_t nn_trilinear_scratch(const size_t in[3], int threads) { return nn_times((size_t)threads, in[2]); }
+/* Scratch: the interpolations along x, then a line of the input for each thread. */
+static size_t table_reals(size_t length) { return nn_times(length, sizeof(interpolation) / sizeof(real)); }
+
+size_t nn_trilinear_scratch(const size_t in[3], const size_t out[3], int threads) {
+    return nn_plus(table_reals(out[2]), nn_times((size_t)threads, in[2]));
+}
 
 /* One line of the output: the four lines of the input around it are mixed once, then stretched. */
-static void line_forward(const size_t in[3], const real *x, interpolation z, interpolation y, size_t length,
-                         real *mixed, real *to) {
+static void line_forward(const size_t in[3], const real *x, interpolation z, interpolation y,
+                         const interpolation *along, size_t length, real *mixed, real *to) {
     const real *a = x + (z.low * in[1] + y.low) * in[2], *b = x + (z.low * in[1] + y.high) * in[2];
     const real *c = x + (z.high * in[1] + y.low) * in[2], *d = x + (z.high * in[1] + y.high) * in[2];
 #pragma omp simd
     for (size_t i = 0; i < in[2]; i++)
         mixed[i] = z.low_weight * (y.low_weight * a[i] + y.high_weight * b[i]) +
                    z.high_weight * (y.low_weight * c[i] + y.high_weight * d[i]);
-    for (size_t i = 0; i < length; i++) {
-        interpolation s = interpolate(i, in[2], length);
-        to[i] = s.low_weight * mixed[s.low] + s.high_weight * mixed[s.high];
-    }
+    for (size_t i = 0; i < length; i++)
+        to[i] = along[i].low_weight * mixed[along[i].low] + along[i].high_weight * mixed[along[i].high];
 }
 
 void nn_trilinear_forward(const nn_run *run, const size_t in[3], const real *x, const size_t out[3], real *y) {
-#pragma omp parallel for num_threads(run->threads) schedule(static)
-    for (ptrdiff_t line = 0; line < (ptrdiff_t)(out[0] * out[1]); line++) {
-#ifdef _OPENMP
-        size_t thread = (size_t)omp_get_thread_num();
-#else
-        size_t thread = 0;
-#endif
+    interpolation *along = (interpolation *)(void *)run->scratch;
+    real *mixed = run->scratch + table_reals(out[2]);
+    for (size_t i = 0; i < out[2]; i++) along[i] = interpolate(i, in[2], out[2]);
+#pragma omp parallel for num_threads(nn_team(run->threads, out[0] * out[1] * out[2])) schedule(static)
+    for (ptrdiff_t line = 0; line < (ptrdiff_t)(out[0] * out[1]); line++)
         line_forward(in, x, interpolate((size_t)line / out[1], in[0], out[0]),
-                     interpolate((size_t)line % out[1], in[1], out[1]), out[2], run->scratch + thread * in[2],
+                     interpolate((size_t)line % out[1], in[1], out[1]), along, out[2], mixed + nn_thread() * in[2],
                      y + (size_t)line * out[2]);
-    }
 }

@@ -20,7 +20,7 @@ static void test_elements(int threads) {
     CHECK_CLOSE("sigmoid", s, sigmoid, N, sizeof(real) == 8 ? 1e-15 : 1.2e-7, 0);
     nn_relu_forward(&run, N, x, s);
     for (int i = 0; i < N; i++) wrong += s[i] != (x[i] > 0 ? x[i] : 0);
-    nn_add(&run, N, x, s);
+    nn_add(&run, N, s, x, s);
     for (int i = 0; i < N; i++) wrong += s[i] != (x[i] > 0 ? x[i] + x[i] : x[i]);
     memcpy(s, x, N * sizeof *x);
     nn_gelu_forward(&run, N, s, s); /* in place */

@@ -91,6 +91,22 @@ static void test_filled(int threads) {
     free(run.scratch);
 }
 
+/* All finite halves, as the kernels widen them. */
+static void test_widen(void) {
+    enum { COUNT = 2 * 0x7C00 };
+    uint16_t *halves = malloc(COUNT * sizeof *halves);
+    real *out = malloc(COUNT * sizeof *out);
+    size_t wrong = 0;
+    for (uint32_t i = 0; i < COUNT; i++) halves[i] = (uint16_t)(i / 2 + i % 2 * 0x8000U);
+    nn_kernels_best()->widen(COUNT, halves, out);
+    for (size_t i = 0; i < COUNT; i++) {
+        real want = (real)base_half_to_float(halves[i]);
+        wrong += memcmp(&out[i], &want, sizeof want) != 0;
+    }
+    CHECK(wrong == 0);
+    free(halves), free(out);
+}
+
 /* Whole numbers: the sum is exact, so it must equal a sum in integers. */
 static void test_exact(void) {
     size_t m = 37, n = 29, k = 600;
@@ -127,6 +143,7 @@ static void test_chunks(void) {
 int main(void) {
     for (int threads = 1; threads <= 3; threads++) test_against_naive(nn_kernels_best(), threads);
     for (int threads = 1; threads <= 3; threads++) test_filled(threads);
+    test_widen();
     test_exact();
     test_chunks();
     return test_summary();

@@ -118,9 +118,10 @@ static void test_sizes(void) {
     CHECK(nn_times(SIZE_MAX, 1) == SIZE_MAX && nn_times(SIZE_MAX / 2, 3) == SIZE_MAX && nn_times(0, SIZE_MAX) == 0);
     CHECK(nn_plus(SIZE_MAX, 0) == SIZE_MAX && nn_plus(SIZE_MAX, 1) == SIZE_MAX && nn_plus(2, 3) == 5);
     CHECK(nn_panels_count(SIZE_MAX - 3, 2) == SIZE_MAX && nn_panels_count(17, SIZE_MAX / 16) == SIZE_MAX);
-    CHECK(nn_panels_count(17, 5) == 160 && nn_trilinear_scratch((size_t[]){1, 1, SIZE_MAX}, INT32_MAX) == SIZE_MAX);
+    CHECK(nn_panels_count(17, 5) == 160 &&
+          nn_trilinear_scratch((size_t[]){1, 1, SIZE_MAX}, (size_t[]){1, 1, 1}, INT32_MAX) == SIZE_MAX);
     CHECK(nn_attention_scratch(1, SIZE_MAX / 8, 4, 8, 1) == SIZE_MAX);
-    CHECK(nn_conv_transpose_scratch((size_t[]){1, 1, SIZE_MAX}, 1, SIZE_MAX / 64, 1) == SIZE_MAX);
+    CHECK(nn_conv_transpose_scratch(1, SIZE_MAX / 64, 0, 1) == SIZE_MAX);
     for (int base = 0; base < 2; base++) {
         unsigned char memory[256];
         nn_arena arena = {.base = base ? memory : NULL, .capacity = sizeof memory};

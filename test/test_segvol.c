@@ -43,9 +43,9 @@ static weights_config config_of(const fixture *f) {
 static segfm_status lay_out(network *n, const weights_file *file, nn_arena *arena, int threads, segfm_error *error) {
     segfm_status status = segvol_model_bind(&n->net, file, arena, threads, NULL, NULL, error);
     n->window = nn_arena_reals(arena, n->net.window_voxels);
-    n->embedding = nn_arena_reals(arena, n->net.tokens * n->net.config.dim);
+    n->embedding = nn_arena_reals(arena, segvol_image_count(&n->net));
     n->logits = nn_arena_reals(arena, n->net.window_voxels);
-    return status == SEGFM_OK ? segvol_workspace_plan(&n->ws, &n->net, 8, threads, arena, error) : status;
+    return status == SEGFM_OK ? segvol_workspace_plan(&n->ws, &n->net, 8, threads, true, arena, error) : status;
 }
 
 static network network_bound(const weights_config *config, bool half, weights_source *source, int threads) {
@@ -175,7 +175,7 @@ static void test_layers_teacher_forced(network *n, const char *path) {
     load(&f, "sparse", n->ws.query_pe + (1 + masks) * dim);
     load(&f, "mask_decoder.transformer.layers.0.queries", n->ws.queries);
     load(&f, "mask_decoder.transformer.layers.0.keys", n->ws.keys);
-    segvol_two_way_layer_forward(&n->net, &n->ws, 1, rows);
+    segvol_two_way_layer_forward(&n->net, &n->ws, 1, rows, NULL);
     check_tensor(&f, "mask_decoder.transformer.layers.1.queries", 3, (size_t[]){1, rows, dim}, n->ws.queries);
     check_tensor(&f, "mask_decoder.transformer.layers.1.keys", 3, (size_t[]){1, n->net.tokens, dim}, n->ws.keys);
     fixture_close(&f);

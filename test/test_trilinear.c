@@ -19,7 +19,7 @@ static void test_against_tents(const size_t in[3], const size_t out[3], int thre
             want[o] += (double)x[i] * tent(o / (out[1] * out[2]), i / (in[1] * in[2]), in[0], out[0]) *
                        tent(o / out[2] % out[1], i / in[2] % in[1], in[1], out[1]) *
                        tent(o % out[2], i % in[2], in[2], out[2]);
-    real *scratch = aligned_reals(nn_trilinear_scratch(in, threads));
+    real *scratch = aligned_reals(nn_trilinear_scratch(in, out, threads));
     nn_trilinear_forward(&(nn_run){threads, scratch, nn_kernels_best()}, in, x, out, y);
     CHECK_CLOSE("trilinear", y, want, m, sizeof(real) == 8 ? 1e-14 : 2e-6, 0); /* measured 2e-15, 5e-7 */
     free(x), free(y), free(want), free(scratch);

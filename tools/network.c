@@ -7,10 +7,10 @@ static segfm_status lay_out(tool_network *n, const weights_file *file, tool_mode
                             int threads, nn_arena *arena, segfm_error *error) {
     segfm_status status = segvol_model_bind(&n->net, file, arena, threads, tool_bytes_done, source, error);
     if (status != SEGFM_OK) return status;
-    n->embedding = nn_arena_reals(arena, nn_times(n->net.tokens, n->net.config.dim));
+    n->embedding = nn_arena_reals(arena, segvol_image_count(&n->net));
     n->window = nn_arena_reals(arena, n->net.window_voxels);
     n->logits = nn_arena_reals(arena, n->net.window_voxels);
-    return segvol_workspace_plan(&n->workspace, &n->net, max_sparse, threads, arena, error);
+    return segvol_workspace_plan(&n->workspace, &n->net, max_sparse, threads, true, arena, error);
 }
 
 static segfm_status allocate(tool_network *n, const weights_file *file, tool_model *source, size_t max_sparse,

@@ -130,10 +130,12 @@ static segfm_status run_gelu(const nn_run *r, io_buffer *out, segfm_error *error
 static segfm_status run_conv_transpose(const nn_run *r, io_buffer *out, segfm_error *error) {
     enum { CELLS = 3 * 4 * 5, IN = 21, OUT = 7 };
     real *b[] = {uniform("selftest.x", CELLS * IN, -1, 1), uniform("selftest.weight", IN * OUT * 8, -1, 1),
-                 uniform("selftest.bias", OUT, -1, 1), malloc(CELLS * 8 * OUT * sizeof(real))};
+                 uniform("selftest.bias", OUT, -1, 1), malloc(CELLS * 8 * OUT * sizeof(real)),
+                 malloc(nn_conv_transpose_count(IN, OUT) * sizeof(real))};
     for (size_t i = 0; i < COUNT_OF(b); i++)
         if (b[i] == NULL) return done(SEGFM_OK, b, COUNT_OF(b), error);
-    nn_conv_transpose_forward(r, (size_t[]){3, 4, 5}, b[0], IN, 1, IN, OUT, b[1], b[2], b[3]);
+    nn_conv_transpose_pack(r->kernels, b[1], IN, OUT, b[4]);
+    nn_conv_transpose_forward(r, (size_t[]){3, 4, 5}, b[0], IN, 1, &(nn_conv_transpose){IN, OUT, b[4], b[2]}, b[3]);
     return done(take(out, b[3], CELLS * 8 * OUT, error), b, COUNT_OF(b), error);
 }
 

@@ -73,7 +73,7 @@ segfm_bytes_done tool_bytes_done;
 typedef struct tool_network {
     segvol_model net;
     segvol_workspace workspace;
-    real *embedding, *window, *logits; /* (tokens, dim), (window), (window) */
+    real *embedding, *window, *logits; /* (segvol_image_count), (window), (window) */
     void *memory;
 } tool_network;
 /* From the bytes of a weights file; max_sparse as in segvol_workspace_plan. source: what holds the bytes, as

@@ -3,7 +3,6 @@
 #include <assert.h>
 
 #ifdef _OPENMP
-#include <omp.h>
 #define ATOMIC(access) _Pragma(#access)
 #else
 #define ATOMIC(access)
@@ -17,7 +16,7 @@ typedef bool read_piece(task *job, size_t piece); /* false: a value is not finit
 struct task {
     const weights_tensor *tensor;
     void *data;
-    size_t n, k; /* of panels */
+    size_t n, k; /* of panels or tiles */
     read_piece *read;
     size_t before; /* pieces of all tasks before this one */
     size_t left;   /* pieces that are not there yet */
@@ -73,6 +72,18 @@ static bool read_panel(task *job, size_t panel) {
     return nn_panels_fill(job->n, job->k, job->tensor->dtype == IO_F16, job->data, panel, read_row, job);
 }
 
+/* Rows of a transposed convolution's weight (in, out, 2,2,2), as nn_conv_transpose_pack lays them out. */
+static bool read_tile(task *job, size_t piece) {
+    size_t tile = nn_kernels_best()->rows, first = piece * tile, rest = job->n - first, rows = rest < tile ? rest : tile;
+    real *to = (real *)job->data + first * job->k;
+    bool fine = true;
+    for (size_t i = 0; i < job->k; i++, to += tile) {
+        fine = weights_read(job->tensor, i * job->n + first, rows, to) && fine;
+        for (size_t r = rows; r < tile; r++) to[r] = 0;
+    }
+    return fine;
+}
+
 static bool read_stretch(task *job, size_t piece) {
     size_t first = piece * STRETCH, rest = job->tensor->count - first;
     return weights_read(job->tensor, first, rest < STRETCH ? rest : STRETCH, (real *)job->data + first);
@@ -87,14 +98,6 @@ static task *task_of(const binder *b, size_t piece) {
         else high = middle;
     }
     return &b->tasks[low];
-}
-
-static bool is_caller(void) {
-#ifdef _OPENMP
-    return omp_get_thread_num() == 0;
-#else
-    return true;
-#endif
 }
 
 /* Tells of the tasks from *next on that are complete, in their order. A refused one will be looked at again. */
@@ -124,7 +127,7 @@ static void run_tasks(binder *b, int threads, segvol_done *done, void *user) {
         }
         ATOMIC(omp atomic update seq_cst)
         job->left--;
-        if (is_caller()) tell(b, &next, done, user);
+        if (nn_thread() == 0) tell(b, &next, done, user);
     }
     tell(b, &next, done, user);
     for (size_t i = 0; b->status == SEGFM_OK && i < b->count; i++)
@@ -164,8 +167,14 @@ static segvol_linear bind_linear(binder *b, const char *prefix, const char *name
     return linear;
 }
 
-static segvol_conv_transpose bind_conv_transpose(binder *b, const char *prefix) {
-    return (segvol_conv_transpose){bind_vector(b, prefix, "weight"), bind_vector(b, prefix, "bias")};
+static nn_conv_transpose bind_conv_transpose(binder *b, const char *prefix) {
+    const weights_tensor *t = find(b, prefix, "weight");
+    if (t == NULL) return (nn_conv_transpose){0};
+    size_t in = t->shape[0], out = t->shape[1];
+    real *data = nn_arena_reals(b->arena, nn_conv_transpose_count(in, out));
+    size_t rows = t->count / in, tile = nn_kernels_best()->rows;
+    add_task(b, (task){.tensor = t, .data = data, .n = rows, .k = in, .read = read_tile}, (rows + tile - 1) / tile);
+    return (nn_conv_transpose){in, out, data, bind_vector(b, prefix, "bias")};
 }
 
 static segvol_attention bind_attention(binder *b, const char *prefix, const char *name) {
@@ -301,22 +310,23 @@ static size_t mlp_width(const segvol_mlp *mlp) {
 static size_t scratch_count(const segvol_model *m, size_t sparse, int threads) {
     const weights_config *c = &m->config;
     size_t n = 1 + c->mask_tokens + sparse, cross = c->decoder_cross_dim / c->decoder_heads;
-    size_t doubled[3] = {2 * m->grid[0], 2 * m->grid[1], 2 * m->grid[2]};
+    size_t spatial[3] = {c->spatial[0], c->spatial[1], c->spatial[2]};
     size_t most = nn_matmul_scratch(threads);
     most = larger(most, nn_attention_scratch(m->tokens, m->tokens, c->heads, c->dim / c->heads, threads));
     most = larger(most, nn_attention_scratch(n, n, c->decoder_heads, c->dim / c->decoder_heads, threads));
     most = larger(most, nn_attention_scratch(n, m->tokens, c->decoder_heads, cross, threads));
     most = larger(most, nn_attention_scratch(m->tokens, n, c->decoder_heads, cross, threads));
-    most = larger(most, nn_trilinear_scratch(m->low_res, threads));
+    most = larger(most, nn_trilinear_scratch(m->low_res, spatial, threads));
     most = larger(most, nn_layernorm_scratch(nn_times(nn_times(8, m->tokens), c->up1)));
-    most = larger(most, nn_conv_transpose_scratch(m->grid, c->dim, c->up1, threads));
-    return larger(most, nn_conv_transpose_scratch(doubled, c->up1, c->up2, threads));
+    most = larger(most, nn_conv_transpose_scratch(c->dim, c->up1, 0, threads));
+    return larger(most, nn_conv_transpose_scratch(c->up1, c->up2, c->mask_tokens, threads));
 }
 
 segfm_status segvol_workspace_plan(segvol_workspace *ws, const segvol_model *m, size_t max_sparse, int threads,
-                                   nn_arena *arena, segfm_error *error) {
+                                   bool traced, nn_arena *arena, segfm_error *error) {
     const weights_config *c = &m->config;
-    size_t n = 1 + c->mask_tokens + max_sparse, tokens = m->tokens, rows = larger(n, tokens), dim = c->dim;
+    size_t n = 1 + c->mask_tokens + max_sparse, tokens = m->tokens, dim = c->dim,
+           cross = nn_times(tokens, c->decoder_cross_dim);
     size_t patch = m->patch_embedding.weight.k, width = mlp_width(&m->iou_head);
     size_t inner = larger(dim, c->decoder_cross_dim); /* of any attention of the decoder */
     for (size_t i = 0; i < c->mask_tokens; i++) width = larger(width, mlp_width(&m->hyper[i]));
@@ -333,16 +343,19 @@ segfm_status segvol_workspace_plan(segvol_workspace *ws, const segvol_model *m, 
     ws->keys = nn_arena_reals(arena, nn_times(tokens, dim));
     ws->with_pe_q = nn_arena_reals(arena, nn_times(n, dim));
     ws->with_pe_k = nn_arena_reals(arena, nn_times(tokens, dim));
-    ws->q = nn_arena_reals(arena, nn_times(rows, inner));
-    ws->k = nn_arena_reals(arena, nn_times(rows, inner));
-    ws->v = nn_arena_reals(arena, nn_times(rows, inner));
-    ws->attended = nn_arena_reals(arena, nn_times(rows, inner));
-    ws->token_out = nn_arena_reals(arena, nn_times(rows, dim));
+    ws->q = nn_arena_reals(arena, nn_times(n, inner));
+    ws->k = nn_arena_reals(arena, nn_times(n, inner));
+    ws->v = nn_arena_reals(arena, nn_times(n, inner));
+    ws->image_k = nn_arena_reals(arena, cross);
+    ws->image_v = nn_arena_reals(arena, cross);
+    ws->image_q = nn_arena_reals(arena, cross);
+    ws->attended = nn_arena_reals(arena, larger(nn_times(n, inner), cross));
+    ws->token_out = nn_arena_reals(arena, nn_times(larger(n, tokens), dim));
     ws->token_hidden = nn_arena_reals(arena, nn_times(n, c->decoder_mlp));
     ws->mlp_a = nn_arena_reals(arena, width);
     ws->mlp_b = nn_arena_reals(arena, width);
     ws->up1 = nn_arena_reals(arena, nn_times(nn_times(8, tokens), c->up1));
-    ws->up2 = nn_arena_reals(arena, nn_times(nn_times(64, tokens), c->up2));
+    if (traced) ws->up2 = nn_arena_reals(arena, nn_times(nn_times(64, tokens), c->up2));
     ws->hyper = nn_arena_reals(arena, nn_times(c->mask_tokens, c->up2));
     ws->masks = nn_arena_reals(arena, nn_times(c->mask_tokens, m->low_voxels));
     ws->iou = nn_arena_reals(arena, c->mask_tokens);

@@ -19,7 +19,7 @@ static void encode_voxel(const segvol_model *m, const nn_run *run, real z, real 
     real coordinates[3];
     normalise(m, z, y, x, coordinates);
     nn_fourier_forward(run, 1, coordinates, m->config.dim / 2, m->gaussian, sparse);
-    nn_add(run, m->config.dim, embedding, sparse);
+    nn_add(run, m->config.dim, sparse, embedding, sparse);
 }
 
 size_t segvol_encode_prompts(const segvol_model *m, segvol_workspace *ws, const segvol_prompts *prompts) {

@@ -14,10 +14,6 @@ typedef struct segvol_linear {
     const real *bias; /* (out) or NULL */
 } segvol_linear;
 
-typedef struct segvol_conv_transpose {
-    const real *weight, *bias; /* (in, out, 2,2,2), (out) */
-} segvol_conv_transpose;
-
 typedef struct segvol_norm {
     const real *weight, *bias;
     size_t width;
@@ -72,7 +68,7 @@ typedef struct segvol_model {
     segvol_two_way *layers;              /* decoder_depth */
     segvol_attention final_attention;
     segvol_norm norm_final;
-    segvol_conv_transpose up1, up2;     /* output_upscaling.0 and .3 */
+    nn_conv_transpose up1, up2;         /* output_upscaling.0 and .3 */
     segvol_norm up_norm;                /* output_upscaling.1, over the whole block */
     segvol_mlp hyper[SEGVOL_MAX_MASKS]; /* one per mask token */
     segvol_mlp iou_head;
@@ -94,7 +90,7 @@ typedef void segvol_trace(void *user, const char *name, int ndim, const size_t *
 
 typedef struct segvol_workspace {
     nn_run run;
-    segvol_trace *trace; /* or NULL */
+    segvol_trace *trace; /* or NULL; set it only where planned so */
     void *trace_user;
     size_t max_sparse; /* prompt tokens there is room for */
     /* encoder */
@@ -104,30 +100,36 @@ typedef struct segvol_workspace {
     real *hidden;  /* (tokens, mlp) */
     real *mixed;   /* (tokens, dim): what a residual adds */
     /* decoder; n = 1 + mask_tokens + max_sparse rows of tokens */
-    real *sparse;                /* (max_sparse, dim) */
-    real *queries, *query_pe;    /* (n, dim) */
-    real *keys;                  /* (tokens, dim) */
-    real *with_pe_q, *with_pe_k; /* operand plus its position encoding: (n, dim), (tokens, dim) */
-    real *q, *k, *v, *attended;  /* projections: (max(n, tokens), max(dim, decoder_cross_dim)) */
-    real *token_out;             /* (max(n, tokens), dim) */
-    real *token_hidden;          /* (n, decoder_mlp) */
-    real *mlp_a, *mlp_b;         /* (max width of the heads' MLPs): the two ends of a layer */
-    real *up1;                   /* (up1, 8 · tokens) */
-    real *up2;                   /* (up2, 64 · tokens) */
-    real *hyper;                 /* (mask_tokens, up2) */
-    real *masks;                 /* (mask_tokens, low_res): all masks' logits */
-    real *iou;                   /* (mask_tokens) */
+    real *sparse;                      /* (max_sparse, dim) */
+    real *queries, *query_pe;          /* (n, dim) */
+    real *keys;                        /* (tokens, dim) */
+    real *with_pe_q, *with_pe_k;       /* operand plus its position encoding: (n, dim), (tokens, dim) */
+    real *q, *k, *v;                   /* projections of tokens: (n, max(dim, decoder_cross_dim)) */
+    real *image_k, *image_v, *image_q; /* projections of the image: (tokens, decoder_cross_dim) */
+    real *attended;                    /* (n, max(dim, decoder_cross_dim)) or (tokens, decoder_cross_dim) */
+    real *token_out;                   /* (max(n, tokens), dim) */
+    real *token_hidden;                /* (n, decoder_mlp) */
+    real *mlp_a, *mlp_b;               /* (max width of the heads' MLPs): the two ends of a layer */
+    real *up1;                         /* (up1, 8 · tokens) */
+    real *up2;                         /* (up2, 64 · tokens), or NULL: not traced */
+    real *hyper;                       /* (mask_tokens, up2) */
+    real *masks;                       /* (mask_tokens, low_res): all masks' logits */
+    real *iou;                         /* (mask_tokens) */
 } segvol_workspace;
 
 /* Lays the workspace out in the arena (see segvol_model_bind on counting). max_sparse bounds the prompt tokens:
-   points + 1 (padding) or points + 2 (box). */
+   points + 1 (padding) or points + 2 (box). traced: with room for what only a trace looks at. */
 segfm_status segvol_workspace_plan(segvol_workspace *ws, const segvol_model *model, size_t max_sparse, int threads,
-                                   nn_arena *arena, segfm_error *error);
+                                   bool traced, nn_arena *arena, segfm_error *error);
 
 /* ---- image encoder (encoder.c) ------------------------------------------------------------------------------- */
 
-/* window (spatial) → embedding (tokens, dim), token-major. */
-void segvol_encode(const segvol_model *model, segvol_workspace *ws, const real *window, real *embedding);
+/* Reals of all that the decoder needs of a window: the embedding (tokens, dim), and what its first layer makes of that
+   alone, before it has seen a prompt: k_proj and v_proj of cross_attn_token_to_image, q_proj of cross_attn_image_to_token,
+   each (tokens, decoder_cross_dim). */
+size_t segvol_image_count(const segvol_model *model);
+/* window (spatial) → image (segvol_image_count), the embedding first, token-major. */
+void segvol_encode(const segvol_model *model, segvol_workspace *ws, const real *window, real *image);
 /* Block `index` of it, in place: x (tokens, dim) += out_proj(attention(norm1(x))); x += linear2(gelu(linear1(norm2(x)))). */
 void segvol_block_forward(const segvol_model *model, segvol_workspace *ws, int index, real *x);
 
@@ -154,12 +156,15 @@ void segvol_dense_pe(const segvol_model *model, const nn_run *run, real *coordin
 
 /* ---- mask decoder (decoder.c) -------------------------------------------------------------------------------- */
 
-/* embedding (tokens, dim) with prompts → ws->masks (mask_tokens, low_res), ws->iou (mask_tokens). Mask 0 is the
+/* What segvol_encode adds to the embedding with which `image` begins. */
+void segvol_project(const segvol_model *model, segvol_workspace *ws, real *image);
+/* image with prompts → ws->masks (mask_tokens, low_res), ws->iou (mask_tokens). Mask 0 is the
    single-mask output. */
-void segvol_decode(const segvol_model *model, segvol_workspace *ws, const real *embedding,
-                   const segvol_prompts *prompts);
-/* Layer `index` of its transformer on ws->queries (n, dim), ws->keys (tokens, dim), with ws->query_pe (n, dim), in place. */
-void segvol_two_way_layer_forward(const segvol_model *model, segvol_workspace *ws, int index, size_t n);
+void segvol_decode(const segvol_model *model, segvol_workspace *ws, const real *image, const segvol_prompts *prompts);
+/* Layer `index` of its transformer on ws->queries (n, dim), ws->keys (tokens, dim), with ws->query_pe (n, dim), in place.
+   image: for the first layer, what segvol_project made of these keys; NULL: it is made here. */
+void segvol_two_way_layer_forward(const segvol_model *model, segvol_workspace *ws, int index, size_t n,
+                                  const real *image);
 /* Mask `index` of ws upsampled to the window, trilinear → logits (spatial). */
 void segvol_upsample(const segvol_model *model, segvol_workspace *ws, size_t index, real *logits);
 
