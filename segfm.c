@@ -29,34 +29,35 @@ static segfm_status no_memory(size_t bytes, segfm_error *error) {
     return base_fail(error, SEGFM_NO_MEMORY, "memory: got none, need %zu bytes", bytes);
 }
 
+segfm_model_options segfm_model_options_default(void) { return (segfm_model_options){0}; }
+
 /* Binds file to model: once counting, once for real. */
-static segfm_status bind(segfm_model *model, const weights_file *file, int threads, segfm_error *error) {
+static segfm_status bind(segfm_model *model, const weights_file *file, const segfm_model_options *options,
+                         segfm_error *error) {
     nn_arena arena = {0};
-    segfm_status status = segvol_model_bind(&model->net, file, &arena, NULL, threads, error);
+    int threads = nn_threads(options->threads);
+    segfm_status status = segvol_model_bind(&model->net, file, &arena, threads, NULL, NULL, error);
     if (status != SEGFM_OK) return status;
-    size_t staging_bytes;
-    if (!base_mul(segvol_staging_count(file), sizeof(real), &staging_bytes)) return no_memory(SIZE_MAX, error);
     model->bytes = arena.used;
     model->memory = aligned_memory(arena.used);
-    real *staging = aligned_memory(staging_bytes);
-    if (model->memory == NULL || staging == NULL) {
-        free(staging);
-        return no_memory(arena.used + staging_bytes, error);
-    }
+    if (model->memory == NULL) return no_memory(arena.used, error);
     arena = (nn_arena){.base = model->memory, .capacity = arena.used};
-    status = segvol_model_bind(&model->net, file, &arena, staging, threads, error);
-    free(staging);
-    return status;
+    return segvol_model_bind(&model->net, file, &arena, threads, options->done, options->done_user, error);
 }
 
-segfm_status segfm_model_open(const void *bytes, size_t size, int threads, segfm_model **out, segfm_error *error) {
+segfm_status segfm_model_open(const void *bytes, size_t size, const segfm_model_options *options, segfm_model **out,
+                              segfm_error *error) {
+    segfm_model_options defaults = segfm_model_options_default();
     *out = NULL;
+    if (options == NULL) options = &defaults;
+    if (options->threads < 0)
+        return base_fail(error, SEGFM_BAD_USAGE, "model options: got %d threads, need at least 0", options->threads);
     weights_file file;
     segfm_status status = weights_open(bytes, size, &file, error);
     if (status != SEGFM_OK) return status;
     segfm_model *model = calloc(1, sizeof *model);
     if (model == NULL) status = no_memory(sizeof *model, error);
-    else status = bind(model, &file, nn_threads(threads), error);
+    else status = bind(model, &file, options, error);
     weights_close(&file);
     if (status == SEGFM_OK) *out = model;
     else segfm_model_close(model);

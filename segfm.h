@@ -5,7 +5,7 @@
    0-based. Not a medical device: for research and teaching only.
 
        segfm_model *model;        segfm_session *session;
-       segfm_model_open(bytes, size, 0, &model, &error);
+       segfm_model_open(bytes, size, NULL, &model, &error);
        segfm_session_new(model, shape, NULL, NULL, 0, &session, &error);
        segfm_set_volume(session, voxels, &error);
        segfm_box(session, (int64_t[]){z0, y0, x0, z1, y1, x1}, &error);
@@ -27,10 +27,23 @@
 /* Immutable after opening: any number of sessions, in any threads, may share one. */
 typedef struct segfm_model segfm_model;
 
+/* Called while a model is opened, with parts of its file that will not be read again: a program that has mapped the file
+   can release them, so that file and model never lie in memory together. No byte is named twice. */
+typedef void segfm_bytes_done(void *user, const void *bytes, size_t n);
+
+/* Start from segfm_model_options_default(). */
+typedef struct segfm_model_options {
+    int threads; /* for opening; 0: all the machine has */
+    segfm_bytes_done *done;
+    void *done_user;
+} segfm_model_options;
+segfm_model_options segfm_model_options_default(void);
+
 /* Reads a weights file (weights/FORMAT.md) from memory. Everything is checked before use and what is needed is copied, so
-   the bytes may go afterwards. threads: for this call; 0 = all. Errors: SEGFM_BAD_INPUT (what is wrong with the file),
-   SEGFM_NO_MEMORY. *out is NULL on failure. */
-segfm_status segfm_model_open(const void *bytes, size_t size, int threads, segfm_model **out, segfm_error *error);
+   the bytes may go afterwards. options NULL: the defaults. Errors: SEGFM_BAD_INPUT (what is wrong with the file),
+   SEGFM_BAD_USAGE, SEGFM_NO_MEMORY. *out is NULL on failure. */
+segfm_status segfm_model_open(const void *bytes, size_t size, const segfm_model_options *options, segfm_model **out,
+                              segfm_error *error);
 void segfm_model_close(segfm_model *model); /* NULL is fine */
 /* Window of the model's input in voxels (z, y, x). */
 void segfm_model_window(const segfm_model *model, int64_t window[3]);

@@ -1,5 +1,5 @@
 /* base: what every room stands on. Results, checked sizes, byte order, the precision `real`, hashing.
-   No I/O, no allocation, no floating-point arithmetic. */
+   No I/O, no allocation, no floating-point arithmetic that could round. */
 #ifndef SEGFM_BASE_H
 #define SEGFM_BASE_H
 
@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "status.h"
 
@@ -61,6 +62,21 @@ bool base_is_big_endian(void);
 /* IEEE half (binary16) ↔ float. The narrowing rounds to nearest even; NaN stays NaN. */
 float base_half_to_float(uint16_t h);
 uint16_t base_float_to_half(float f);
+/* base_half_to_float for a finite h, without a branch, so that a loop of it becomes vectors. A subnormal half is made by
+   an exact subtraction, not through a subnormal float: processors are slow with those, or told to make them zero. */
+static inline float base_widen_half(uint16_t h) {
+    const uint32_t smallest = 113U << 23; /* 2^-14, the smallest normal half */
+    uint32_t shifted = (uint32_t)(h & 0x7FFFU) << 13, sign = (uint32_t)(h & 0x8000U) << 16;
+    uint32_t is_normal = 0U - (uint32_t)((h & 0x7C00U) != 0), bits = shifted + smallest, one = smallest;
+    float f, unit;
+    memcpy(&f, &bits, 4);
+    memcpy(&unit, &one, 4);
+    f -= unit; /* a subnormal's value */
+    memcpy(&bits, &f, 4);
+    bits = (((shifted + (112U << 23)) & is_normal) | (bits & ~is_normal)) | sign;
+    memcpy(&f, &bits, 4);
+    return f;
+}
 
 /* XXH64 of n bytes. Source of the algorithm: the public xxHash specification (doc/xxhash_spec.md, XXH64). */
 uint64_t base_xxh64(const void *data, size_t n, uint64_t seed);

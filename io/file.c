@@ -112,16 +112,17 @@ segfm_status io_read_file(const char *path, io_buffer *out, segfm_error *error) 
 }
 
 #if FILE_POSIX
-/* Maps a file of known size, NULL where the system cannot. */
-static const unsigned char *map_bytes(const char *path, size_t size) {
+/* Maps a file of known size; false where the system cannot. */
+static bool map_bytes(const char *path, size_t size, io_mapping *out) {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return NULL;
+    if (fd < 0) return false;
     struct stat st; /* again, of what was opened: reading a map past the file's end kills the process */
     void *bytes = MAP_FAILED;
     if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size >= 0 && (uintmax_t)st.st_size == size)
         bytes = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
-    close(fd);
-    return bytes == MAP_FAILED ? NULL : bytes;
+    if (bytes == MAP_FAILED) close(fd);
+    else *out = (io_mapping){bytes, size, true, fd};
+    return bytes != MAP_FAILED;
 }
 #endif
 
@@ -131,22 +132,35 @@ segfm_status io_map_file(const char *path, io_mapping *out, segfm_error *error) 
     size_t size;
     segfm_status checked = check_regular(path, &size, error);
     if (checked != SEGFM_OK) return checked;
-    const unsigned char *bytes = size > 0 ? map_bytes(path, size) : NULL;
-    if (bytes != NULL) {
-        *out = (io_mapping){bytes, size, true};
-        return SEGFM_OK;
-    }
+    if (size > 0 && map_bytes(path, size, out)) return SEGFM_OK;
 #endif
     io_buffer whole = {0}; /* reading also says what is wrong with a file that could not be mapped */
     segfm_status status = io_read_file(path, &whole, error);
-    if (status == SEGFM_OK) *out = (io_mapping){whole.data, whole.size, false};
+    if (status == SEGFM_OK) *out = (io_mapping){.data = whole.data, .size = whole.size};
     return status;
+}
+
+/* The pages are mapped anew, without access: that drops them as munmap would, but the addresses stay ours until
+   io_unmap_file, and a read after all is caught. */
+void io_release(const io_mapping *m, const void *bytes, size_t n) {
+#if FILE_POSIX
+    long page_size = sysconf(_SC_PAGESIZE);
+    if (!m->mapped || page_size < 1) return;
+    size_t page = (size_t)page_size, begin = (size_t)((const unsigned char *)bytes - m->data);
+    size_t end = begin + n == m->size ? m->size : (begin + n) / page * page;
+    begin = (begin + page - 1) / page * page;
+    if (begin < end)
+        mmap((unsigned char *)m->data + begin, end - begin, PROT_NONE, MAP_PRIVATE | MAP_FIXED, m->file, (off_t)begin);
+#else
+    (void)m, (void)bytes, (void)n;
+#endif
 }
 
 void io_unmap_file(io_mapping *m) {
     if (m->mapped) {
 #if FILE_POSIX
         munmap((void *)m->data, m->size);
+        close(m->file);
 #endif
     } else {
         io_buffer whole = {(unsigned char *)m->data, m->size, m->size};

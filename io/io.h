@@ -28,8 +28,11 @@ typedef struct io_mapping {
     const unsigned char *data;
     size_t size;
     bool mapped; /* false: data was allocated */
+    int file;    /* the system's handle of a mapped file */
 } io_mapping;
 segfm_status io_map_file(const char *path, io_mapping *out, segfm_error *error);
+/* n of the mapping's bytes, which nobody will read again: memory that holds them is given back, in whole pages. */
+void io_release(const io_mapping *m, const void *bytes, size_t n);
 void io_unmap_file(io_mapping *m);
 
 /* Writes a file as a whole or not at all: bytes go to a temporary name beside `path`; io_output_commit flushes, syncs,

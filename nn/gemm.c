@@ -2,14 +2,11 @@
 
    The loops, outside in: tasks (blocks of rows × groups of B's panels, shared out to the threads) → slices of k, KC long
    → the slice of the row block is packed, it then stays in the second-level cache → B's panels → the block's row panels
-   → kernel. The element waits in y between slices; as KC is a multiple of NN_CHUNK, slicing changes no bit. */
+   → kernel. The element waits in y between slices; as KC is a multiple of NN_CHUNK, slicing changes no bit. Where B is
+   stored in half precision, the slice of each of its panels is widened before the row panels pass over it. */
 #include <assert.h>
 
 #include "pack.h"
-
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 
 #ifndef NN_KC
 #define NN_KC 768
@@ -22,15 +19,14 @@
 #error "NN_KC must be a multiple of NN_CHUNK"
 #endif
 
-enum { KC = NN_KC, MC = NN_MC + NN_MAX_ROWS - 1 }; /* MC: room for NN_MC rows padded to whole panels */
-
-static int thread_index(void) {
-#ifdef _OPENMP
-    return omp_get_thread_num();
+#ifndef SEGFM_TINY
+enum { STRIP = 256 }; /* elements of a column that are read at a time: 16 columns' fit into the first-level cache */
 #else
-    return 0;
+enum { STRIP = 5 };
 #endif
-}
+enum { KC = NN_KC, MC = NN_MC + NN_MAX_ROWS - 1 }; /* MC: room for NN_MC rows padded to whole panels */
+/* Reals of a thread's scratch: the packed slice of a row block, then one widened slice of a panel. */
+enum { PACKED = MC * KC, SCRATCH = PACKED + KC * NN_LANES };
 
 static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 
@@ -51,7 +47,47 @@ void nn_panels_pack(const real *b, size_t n, size_t k, size_t stride_n, size_t s
     }
 }
 
-size_t nn_matmul_scratch(int threads) { return nn_times((size_t)threads, (size_t)MC * KC); }
+/* Columns side by side → panel. The strips come from the cache, so it does not matter that they are read across. */
+static void interleave(size_t count, const real columns[NN_LANES][STRIP], real *panel) {
+    for (size_t i = 0; i < count; i++)
+        for (size_t l = 0; l < NN_LANES; l++) panel[i * NN_LANES + l] = columns[l][i];
+}
+
+static void interleave_halves(size_t count, const uint16_t columns[NN_LANES][STRIP], uint16_t *panel) {
+    for (size_t i = 0; i < count; i++)
+        for (size_t l = 0; l < NN_LANES; l++) panel[i * NN_LANES + l] = columns[l][i];
+}
+
+static bool fill_panel(size_t column, size_t lanes, size_t k, nn_column_reader *read, void *user, real *panel) {
+    real columns[NN_LANES][STRIP] = {0};
+    bool good = true;
+    for (size_t i = 0; i < k; i += STRIP) {
+        size_t count = smaller(k - i, STRIP);
+        for (size_t l = 0; l < lanes; l++) good = read(user, column + l, i, count, columns[l]) && good;
+        interleave(count, (const real(*)[STRIP])columns, panel + i * NN_LANES);
+    }
+    return good;
+}
+
+static bool fill_half_panel(size_t column, size_t lanes, size_t k, nn_column_reader *read, void *user,
+                            uint16_t *panel) {
+    uint16_t columns[NN_LANES][STRIP] = {0};
+    bool good = true;
+    for (size_t i = 0; i < k; i += STRIP) {
+        size_t count = smaller(k - i, STRIP);
+        for (size_t l = 0; l < lanes; l++) good = read(user, column + l, i, count, columns[l]) && good;
+        interleave_halves(count, (const uint16_t(*)[STRIP])columns, panel + i * NN_LANES);
+    }
+    return good;
+}
+
+bool nn_panels_fill(size_t n, size_t k, bool half, void *data, size_t panel, nn_column_reader *read, void *user) {
+    size_t column = panel * NN_LANES, lanes = smaller(n - column, NN_LANES);
+    if (half) return fill_half_panel(column, lanes, k, read, user, (uint16_t *)data + column * k);
+    return fill_panel(column, lanes, k, read, user, (real *)data + column * k);
+}
+
+size_t nn_matmul_scratch(int threads) { return nn_times((size_t)threads, (size_t)SCRATCH); }
 
 /* One row panel times one panel of B into y, of which rows × lanes exist. */
 static void tile(const nn_kernels *kernels, size_t kc, const real *a, const real *b, size_t b_row, size_t rows,
@@ -69,16 +105,20 @@ static void tile(const nn_kernels *kernels, size_t kc, const real *a, const real
             y[r * y_row + l] = bias == NULL ? t[r * NN_LANES + l] : t[r * NN_LANES + l] + bias[l];
 }
 
-/* Rows of one task: a, y point at its first; panels [begin, end) of B. */
+/* Rows of one task: a, y point at its first; panels [begin, end) of B. scratch: SCRATCH reals. */
 static void block(const nn_kernels *kernels, size_t rows, const real *a, size_t a_row, size_t a_column,
-                  const nn_panels *b, size_t begin, size_t end, const real *bias, real *y, size_t y_row, real *packed) {
+                  const nn_panels *b, size_t begin, size_t end, const real *bias, real *y, size_t y_row,
+                  real *scratch) {
+    real *packed = scratch, *widened = scratch + PACKED;
     for (size_t k = 0; k < b->k || k == 0; k += KC) {
         size_t kc = smaller(b->k - k, KC);
         bool last = k + kc == b->k;
         nn_pack_rows(kernels->rows, a + k * a_column, a_row, a_column, rows, kc, packed);
         for (size_t p = begin; p < end; p++) {
             size_t column = p * NN_LANES, lanes = smaller(b->n - column, NN_LANES);
-            const real *panel = b->row > 0 ? b->data + k * b->row + column : b->data + column * b->k + k * NN_LANES;
+            size_t at = b->row > 0 ? k * b->row + column : column * b->k + k * NN_LANES;
+            if (b->half != NULL) kernels->widen(kc * NN_LANES, b->half + at, widened);
+            const real *panel = b->half != NULL ? widened : b->data + at;
             const real *panel_bias = last && bias != NULL ? bias + column : NULL;
             for (size_t i = 0; i < rows; i += kernels->rows)
                 tile(kernels, kc, packed + i * kc, panel, b->row > 0 ? b->row : NN_LANES,
@@ -89,7 +129,7 @@ static void block(const nn_kernels *kernels, size_t rows, const real *a, size_t 
 
 void nn_matmul(const nn_run *run, size_t m, const real *a, size_t a_row, size_t a_column, const nn_panels *b,
                const real *bias, real *y, size_t y_row) {
-    assert(b->row == 0 || b->n % NN_LANES == 0);
+    assert(b->row == 0 || (b->n % NN_LANES == 0 && b->half == NULL));
     if (m == 0 || b->n == 0) return;
     size_t threads = (size_t)run->threads, panels = (b->n + NN_LANES - 1) / NN_LANES;
     size_t blocks = (m + NN_MC - 1) / NN_MC, groups = 1;
@@ -103,7 +143,7 @@ void nn_matmul(const nn_run *run, size_t m, const real *a, size_t a_row, size_t 
         size_t end = smaller(begin + per_group, panels);
         if (begin < end)
             block(run->kernels, smaller(m - row, rows), a + row * a_row, a_row, a_column, b, begin, end, bias,
-                  y + row * y_row, y_row, run->scratch + (size_t)thread_index() * MC * KC);
+                  y + row * y_row, y_row, run->scratch + nn_thread() * SCRATCH);
     }
 }
 

@@ -99,7 +99,14 @@ static void KERNEL(_gelu)(size_t n, const real *x, real *y) {
     }
 }
 
-static const nn_kernels KERNEL_TABLE = {KERNEL_NAME, KERNEL_MR, KERNEL(_product), KERNEL(_exponentials), KERNEL(_gelu)};
+KERNEL_TARGET
+static void KERNEL(_widen)(size_t n, const uint16_t *restrict half, real *restrict out) {
+#pragma omp simd
+    for (size_t i = 0; i < n; i++) out[i] = (real)base_widen_half(half[i]);
+}
+
+static const nn_kernels KERNEL_TABLE = {KERNEL_NAME,           KERNEL_MR,     KERNEL(_product),
+                                        KERNEL(_exponentials), KERNEL(_gelu), KERNEL(_widen)};
 
 #undef PARTS
 #undef KERNEL

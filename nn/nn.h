@@ -60,6 +60,7 @@ typedef struct nn_kernels {
     /* s (keys,16): scores → exp(s·scale − max down the column); sum (16): the columns' sums, in chunks */
     void (*exponentials)(size_t keys, real scale, real *s, real *sum);
     void (*gelu)(size_t n, const real *x, real *y);
+    void (*widen)(size_t n, const uint16_t *half, real *out); /* finite halves */
 } nn_kernels;
 const nn_kernels *nn_kernels_best(void);
 
@@ -80,16 +81,24 @@ int nn_threads(int wanted);
 /* ---- matrix product (gemm.c) --------------------------------------------------------------------------------- */
 
 /* A right operand B (k, n), packed: data[panel][row of B][lane], panel = column / NN_LANES, missing columns zero. Or, with
-   row > 0, a plain matrix whose rows lie `row` reals apart; n must then be a multiple of NN_LANES. */
+   row > 0, a plain matrix whose rows lie `row` reals apart; n must then be a multiple of NN_LANES. Or, with data NULL,
+   packed in `half`: finite IEEE halves, which the product widens as it comes to them. */
 typedef struct nn_panels {
     size_t n, k;
     const real *data;
     size_t row;
+    const uint16_t *half;
 } nn_panels;
 
-size_t nn_panels_count(size_t n, size_t k); /* reals of data */
+size_t nn_panels_count(size_t n, size_t k); /* elements of data or half */
 /* b[row * stride_k + column * stride_n] → data. A PyTorch weight (out, in) is B with stride_n = in, stride_k = 1. */
 void nn_panels_pack(const real *b, size_t n, size_t k, size_t stride_n, size_t stride_k, real *data, int threads);
+
+/* Writes the elements k … k + count − 1 of one column to out, reals or halves; false when it refuses one of them. */
+typedef bool nn_column_reader(void *user, size_t column, size_t k, size_t count, void *out);
+/* Packs panel number `panel` of what the reader delivers, without a copy of the whole; data: all panels, reals or halves.
+   False when the reader refused something. Different panels may be packed by different threads. */
+bool nn_panels_fill(size_t n, size_t k, bool half, void *data, size_t panel, nn_column_reader *read, void *user);
 
 size_t nn_matmul_scratch(int threads);
 /* y (m,n), rows y_row apart = a (m,k) · B + bias (n) or NULL; element (i,j) of a is a[i * a_row + j * a_column]. */

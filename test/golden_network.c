@@ -162,8 +162,8 @@ static io_buffer formula_weights(const weights_config *config) {
     return bytes;
 }
 
-static segfm_status lay_out(network *n, const weights_file *file, real *staging, nn_arena *arena, segfm_error *error) {
-    segfm_status status = segvol_model_bind(&n->net, file, arena, staging, THREADS, error);
+static segfm_status lay_out(network *n, const weights_file *file, nn_arena *arena, segfm_error *error) {
+    segfm_status status = segvol_model_bind(&n->net, file, arena, THREADS, NULL, NULL, error);
     n->window = nn_arena_reals(arena, n->net.window_voxels);
     n->embedding = nn_arena_reals(arena, segvol_image_count(&n->net));
     n->logits = nn_arena_reals(arena, n->net.window_voxels);
@@ -177,14 +177,11 @@ static network network_open(const io_buffer *bytes) {
     segfm_error error = {0};
     nn_arena arena = {0};
     bool ok = CHECK(weights_open(bytes->data, bytes->size, &file, &error) == SEGFM_OK) &&
-              CHECK(lay_out(&n, &file, NULL, &arena, &error) == SEGFM_OK);
+              CHECK(lay_out(&n, &file, &arena, &error) == SEGFM_OK);
     if (ok) {
-        real *staging = malloc(segvol_staging_count(&file) * sizeof *staging);
         n.memory = aligned_alloc(NN_ALIGN, arena.used);
         arena = (nn_arena){.base = n.memory, .capacity = arena.used};
-        ok = CHECK(staging != NULL && n.memory != NULL) &&
-             CHECK(lay_out(&n, &file, staging, &arena, &error) == SEGFM_OK);
-        free(staging);
+        ok = CHECK(n.memory != NULL) && CHECK(lay_out(&n, &file, &arena, &error) == SEGFM_OK);
     }
     weights_close(&file);
     if (!ok) {
@@ -585,7 +582,7 @@ static void check_pipeline(const char *folder, network *n, const io_buffer *byte
     char *table = read_text(folder, "pipe_infer_err.txt");
     base_format(path, sizeof path, "%s/pipe_preprocess.npz", folder);
     fixture preprocess = fixture_open(path);
-    if (CHECK(segfm_model_open(bytes->data, bytes->size, THREADS, &model, &error) == SEGFM_OK)) {
+    if (CHECK(segfm_model_open(bytes->data, bytes->size, NULL, &model, &error) == SEGFM_OK)) {
         check_boxes(folder, model, &preprocess, "multi", (const char *const[]){"boxA", "boxB"}, 2, table);
         check_boxes(folder, model, NULL, "single", (const char *const[]){"box"}, 1, table);
     }

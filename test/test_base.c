@@ -66,6 +66,11 @@ static void test_half(void) {
         wrong += base_float_to_half(-middle) != (0x8000U | (h % 2 == 0 ? h : h + 1));
     }
     CHECK(wrong == 0);
+    for (uint32_t h = 0; h < 65536; h++) {
+        float plain = base_half_to_float((uint16_t)h), vector = base_widen_half((uint16_t)h);
+        wrong += (h & 0x7C00U) != 0x7C00U && memcmp(&plain, &vector, sizeof plain) != 0;
+    }
+    CHECK(wrong == 0);
     CHECK(base_half_to_float(0x3C00) == 1.0f && base_half_to_float(0x0001) == 0x1p-24f &&
           base_half_to_float(0x7BFF) == 65504.0f);
     CHECK(base_float_to_half(65519.9f) == 0x7BFF && base_float_to_half(65520.0f) == 0x7C00 &&

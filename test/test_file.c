@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* A fresh folder for the test's files. At the end rmdir succeeds only when nothing was left behind. */
@@ -273,6 +274,54 @@ static void test_size_unknown(void) {
     io_buffer_free(&b);
 }
 
+/* Whether a read of this byte kills the process that reads. */
+static bool is_gone(const unsigned char *byte) {
+    int status = 0;
+    pid_t child = fork();
+    if (child == 0) {
+        close(STDERR_FILENO); /* a sanitizer would report */
+        volatile unsigned char value = *byte;
+        (void)value;
+        _exit(0);
+    }
+    return child > 0 && waitpid(child, &status, 0) == child && !(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+/* Whole pages inside of the range go, with the last one of the file; the others keep their bytes, and the rest can still be
+   unmapped. */
+static void test_release(void) {
+    enum { PAGES = 9 };
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), n = PAGES * page - 100;
+    unsigned char *bytes = malloc(n);
+    const char *path = in_folder(0, "released.bin");
+    io_mapping m;
+    fill(bytes, n);
+    CHECK(io_write_file(path, bytes, n, NULL) == SEGFM_OK && io_map_file(path, &m, NULL) == SEGFM_OK && m.mapped);
+    io_release(&m, m.data + 2 * page + 1, 3 * page - 2); /* pages 3; 2 and 4 are cut */
+    io_release(&m, m.data + 6 * page, 0);
+    io_release(&m, m.data + 6 * page + 5, 10);
+    CHECK(memcmp(m.data, bytes, 3 * page) == 0 && memcmp(m.data + 4 * page, bytes + 4 * page, n - 4 * page) == 0);
+    CHECK(is_gone(m.data + 3 * page) && is_gone(m.data + 4 * page - 1));
+    io_release(&m, m.data + 2 * page, 3 * page); /* around it, a part for the second time */
+    io_release(&m, m.data + 7 * page, n - 7 * page);
+    CHECK(memcmp(m.data, bytes, 2 * page) == 0 && memcmp(m.data + 5 * page, bytes + 5 * page, 2 * page) == 0);
+    CHECK(is_gone(m.data + 2 * page) && is_gone(m.data + 5 * page - 1) && is_gone(m.data + 7 * page) &&
+          is_gone(m.data + n - 1));
+    io_unmap_file(&m);
+    CHECK(m.data == NULL && !m.mapped);
+    CHECK(holds(path, bytes, n));
+    if (CHECK(io_map_file(path, &m, NULL) == SEGFM_OK)) { /* memory that was allocated stays */
+        unsigned char *copy = malloc(n);
+        io_mapping read = {.data = memcpy(copy, m.data, n), .size = n};
+        io_release(&read, copy, n);
+        CHECK(memcmp(copy, bytes, n) == 0);
+        io_unmap_file(&read);
+        io_unmap_file(&m);
+    }
+    free(bytes);
+    remove(path);
+}
+
 int main(void) {
     make_folder();
     test_write_and_read();
@@ -286,6 +335,7 @@ int main(void) {
     test_mode_is_kept();
     test_bare_name();
     test_size_unknown();
+    test_release();
     CHECK(rmdir(folder) == 0);
     return test_summary();
 }

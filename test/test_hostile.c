@@ -38,7 +38,7 @@ static segfm_status open_model(const weights_config *c, segfm_model **model, seg
     io_buffer bytes = {0};
     *model = NULL;
     CHECK(weights_write(c, &options, weights_formula_source, NULL, weights_sink_buffer, &bytes, error) == SEGFM_OK);
-    segfm_status status = segfm_model_open(bytes.data, bytes.size, 1, model, error);
+    segfm_status status = segfm_model_open(bytes.data, bytes.size, NULL, model, error);
     io_buffer_free(&bytes);
     return status;
 }

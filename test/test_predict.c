@@ -278,7 +278,7 @@ static segfm_model *tiny_model(void) {
     segfm_model *model = NULL;
     CHECK(weights_write(weights_named_config("tiny"), &options, weights_formula_source, NULL, weights_sink_buffer,
                         &bytes, NULL) == SEGFM_OK);
-    CHECK(segfm_model_open(bytes.data, bytes.size, 0, &model, NULL) == SEGFM_OK);
+    CHECK(segfm_model_open(bytes.data, bytes.size, NULL, &model, NULL) == SEGFM_OK);
     io_buffer_free(&bytes);
     return model;
 }

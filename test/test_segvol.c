@@ -10,7 +10,7 @@ typedef struct network {
     segvol_workspace ws;
     io_buffer bytes;
     void *memory;
-    real *staging, *window, *embedding, *logits;
+    real *window, *embedding, *logits;
 } network;
 
 static weights_config config_of(const fixture *f) {
@@ -41,27 +41,24 @@ static weights_config config_of(const fixture *f) {
 }
 
 static segfm_status lay_out(network *n, const weights_file *file, nn_arena *arena, int threads, segfm_error *error) {
-    segfm_status status = segvol_model_bind(&n->net, file, arena, n->staging, threads, error);
+    segfm_status status = segvol_model_bind(&n->net, file, arena, threads, NULL, NULL, error);
     n->window = nn_arena_reals(arena, n->net.window_voxels);
     n->embedding = nn_arena_reals(arena, segvol_image_count(&n->net));
     n->logits = nn_arena_reals(arena, n->net.window_voxels);
     return status == SEGFM_OK ? segvol_workspace_plan(&n->ws, &n->net, 8, threads, true, arena, error) : status;
 }
 
-static network network_open(const fixture *f, int threads) {
+static network network_bound(const weights_config *config, bool half, weights_source *source, int threads) {
     network n = {0};
-    weights_config config = config_of(f);
-    weights_write_options options = {.variant = "upstream", .provenance = "test"};
+    weights_write_options options = {.half = half, .variant = "upstream", .provenance = "test"};
     weights_file file;
     segfm_error error = {0};
-    CHECK(weights_write(&config, &options, weights_formula_source, NULL, weights_sink_buffer, &n.bytes, &error) ==
-          SEGFM_OK);
+    CHECK(weights_write(config, &options, source, NULL, weights_sink_buffer, &n.bytes, &error) == SEGFM_OK);
     CHECK(weights_open(n.bytes.data, n.bytes.size, &file, &error) == SEGFM_OK);
     nn_arena arena = {0};
     CHECK(lay_out(&n, &file, &arena, threads, &error) == SEGFM_OK);
     size_t need = arena.used;
     n.memory = aligned_reals(need / sizeof(real) + 1);
-    n.staging = malloc(segvol_staging_count(&file) * sizeof(real));
     arena = (nn_arena){.base = n.memory, .capacity = need - 1};
     CHECK(lay_out(&n, &file, &arena, threads, &error) == SEGFM_NO_MEMORY); /* one byte short is noticed */
     arena = (nn_arena){.base = n.memory, .capacity = need};
@@ -71,10 +68,14 @@ static network network_open(const fixture *f, int threads) {
     return n;
 }
 
+static network network_open(const fixture *f, int threads) {
+    weights_config config = config_of(f);
+    return network_bound(&config, false, weights_formula_source, threads);
+}
+
 static void network_close(network *n) {
     io_buffer_free(&n->bytes);
     free(n->memory);
-    free(n->staging);
 }
 
 /* Compares with the reference tensor of that name, which is stored in float64 or rounded to float32. */
@@ -207,6 +208,131 @@ static void test_threads(const fixture *f) {
     free(first);
 }
 
+/* The formula's values as a file with float16 matrices would hold them. */
+static segfm_status rounded_source(void *user, const weights_spec *spec, size_t count, float *out, segfm_error *error) {
+    segfm_status status = weights_formula_source(user, spec, count, out, error);
+    bool is_matrix = spec->ndim >= 2 && strstr(spec->name, "gaussian") == NULL;
+    for (size_t i = 0; is_matrix && i < count; i++) out[i] = base_half_to_float(base_float_to_half(out[i]));
+    return status;
+}
+
+/* Weights that stay half in memory take less of it, and give the bits of the same numbers as floats. */
+static void test_halves(const fixture *f) {
+    weights_config config = config_of(f);
+    real box[6] = {1, 2, 3, 7, 9, 20};
+    segvol_prompts prompts = {NULL, 0, box};
+    network n[2] = {network_bound(&config, false, rounded_source, 2),
+                    network_bound(&config, true, weights_formula_source, 2)};
+    size_t bytes = n[0].net.window_voxels * sizeof(real);
+    CHECK(n[1].net.blocks[0].qkv.weight.half != NULL && n[0].net.blocks[0].qkv.weight.half == NULL);
+    for (int i = 0; i < 2; i++) {
+        segvol_encode(&n[i].net, &n[i].ws, n[i].window, n[i].embedding);
+        segvol_decode(&n[i].net, &n[i].ws, n[i].embedding, &prompts);
+        segvol_upsample(&n[i].net, &n[i].ws, 0, n[i].logits);
+    }
+    CHECK(memcmp(n[0].logits, n[1].logits, bytes) == 0);
+    network_close(&n[0]), network_close(&n[1]);
+}
+
+/* ---- binding --------------------------------------------------------------------------------------------------- */
+
+/* Counts how often each byte of a file is said to be done with, and writes over it: it must not be read again. */
+typedef struct released {
+    unsigned char *bytes, *times;
+    size_t size, calls;
+    bool inside;
+} released;
+
+static void on_done(void *user, const void *bytes, size_t n) {
+    released *r = user;
+    size_t first = (size_t)((const unsigned char *)bytes - r->bytes);
+    r->calls++;
+    r->inside = r->inside && first < r->size && n <= r->size - first;
+    for (size_t i = 0; r->inside && i < n; i++) r->times[first + i]++;
+    if (r->inside) memset(r->bytes + first, 0xFF, n);
+}
+
+/* Binds a copy of the file in which element `element` of a tensor (or NULL) is not finite; done may be NULL. */
+static segfm_status bind_copy(const io_buffer *b, const char *poisoned, size_t element, released *done, int threads,
+                              segfm_error *error) {
+    unsigned char *copy = malloc(b->size + 1), *bytes = copy + 1; /* at an odd address */
+    weights_file file;
+    segvol_model net;
+    nn_arena arena = {0};
+    memcpy(bytes, b->data, b->size);
+    CHECK(weights_open(bytes, b->size, &file, error) == SEGFM_OK);
+    if (poisoned != NULL) {
+        const weights_tensor *t = weights_find(&file, poisoned);
+        unsigned char *at = bytes + (t->data - bytes) + element * io_dtype_size(t->dtype);
+        if (t->dtype == IO_F16) base_put_le16(at, 0x7C00);
+        else base_put_le32(at, 0xFFC00000U);
+    }
+    CHECK(segvol_model_bind(&net, &file, &arena, threads, NULL, NULL, error) == SEGFM_OK);
+    arena = (nn_arena){.base = (unsigned char *)aligned_reals(arena.used / sizeof(real) + 1), .capacity = arena.used};
+    void *memory = arena.base;
+    if (done != NULL) *done = (released){bytes, calloc(1, b->size), b->size, 0, true};
+    segfm_status status = segvol_model_bind(&net, &file, &arena, threads, done != NULL ? on_done : NULL, done, error);
+    if (done != NULL &&
+        poisoned == NULL) { /* all that the encoder, the prompts and the decoder have, once; the rest never */
+        size_t wrong = 0;
+        for (size_t i = 0; i < file.count; i++) {
+            const weights_tensor *t = &file.tensors[i];
+            bool unused = strncmp(t->name, "gru_", 4) == 0 || strncmp(t->name, "text_", 5) == 0 ||
+                          strstr(t->name, "txt_align") != NULL;
+            size_t size = t->count * io_dtype_size(t->dtype), first = (size_t)(t->data - bytes);
+            for (size_t k = 0; k < size; k++) wrong += done->times[first + k] != (unused ? 0 : 1);
+            done->calls -= !unused;
+        }
+        for (size_t i = 0; i < (size_t)(file.tensors[0].data - bytes); i++) wrong += done->times[i] != 0;
+        CHECK(wrong == 0 && done->calls == 0 && done->inside);
+    }
+    if (done != NULL) free(done->times);
+    weights_close(&file);
+    free(memory);
+    free(copy);
+    return status;
+}
+
+/* done is told of every tensor once; a value that is not finite is named in every kind of tensor. */
+static void test_binding(const fixture *f) {
+    static const char *const kinds[] = {"image_encoder.patch_embedding.position_embeddings",
+                                        "image_encoder.patch_embedding.patch_embeddings.1.weight",
+                                        "image_encoder.blocks.1.attn.qkv.weight",
+                                        "image_encoder.blocks.0.norm2.bias",
+                                        "mask_decoder.output_upscaling.0.weight",
+                                        "mask_decoder.output_upscaling.1.weight",
+                                        "mask_decoder.iou_prediction_head.layers.2.weight",
+                                        "mask_decoder.output_hypernetworks_mlps.0.layers.0.bias",
+                                        "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix",
+                                        "prompt_encoder.no_mask_embed.weight"};
+    weights_config config = config_of(f);
+    for (int half = 0; half < 2; half++) {
+        weights_write_options options = {.half = half, .variant = "upstream", .provenance = "test"};
+        io_buffer b = {0};
+        segfm_error error = {0};
+        weights_file file;
+        CHECK(weights_write(&config, &options, weights_formula_source, NULL, weights_sink_buffer, &b, &error) ==
+              SEGFM_OK);
+        CHECK(weights_open(b.data, b.size, &file, &error) == SEGFM_OK);
+        for (int threads = 1; threads <= 3; threads++) {
+            released done;
+            CHECK(bind_copy(&b, NULL, 0, &done, threads, &error) == SEGFM_OK);
+        }
+        for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+            size_t count = weights_find(&file, kinds[i])->count, at[3] = {0, count / 2, count - 1};
+            for (int k = 0; k < 3; k++) {
+                char sentence[2 * WEIGHTS_NAME_MAX];
+                base_format(sentence, sizeof sentence, "%s: element %zu is not finite", kinds[i], at[k]);
+                released done;
+                CHECK(bind_copy(&b, kinds[i], at[k], &done, 1 + k, &error) == SEGFM_BAD_INPUT);
+                if (!CHECK(strcmp(error.message, sentence) == 0)) printf("    got '%s'\n", error.message);
+            }
+        }
+        weights_close(&file);
+        io_buffer_free(&b);
+    }
+}
+
 int main(void) {
     fixture encoder = fixture_open("test/fixtures/encoder.npz");
     network n = network_open(&encoder, 2);
@@ -219,6 +345,8 @@ int main(void) {
     test_layers_teacher_forced(&n, "test/fixtures/boxpoints.npz");
     test_dense_pe(&n, &encoder);
     test_threads(&encoder);
+    test_halves(&encoder);
+    test_binding(&encoder);
     network_close(&n);
     fixture_close(&encoder);
     return test_summary();

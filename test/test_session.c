@@ -58,7 +58,7 @@ static segfm_model *bright_model(void) {
     segfm_model *model = NULL;
     segfm_error error = {0};
     CHECK(weights_write(&c, &options, bright_source, &c, weights_sink_buffer, &bytes, &error) == SEGFM_OK);
-    CHECK(segfm_model_open(bytes.data, bytes.size, 2, &model, &error) == SEGFM_OK);
+    CHECK(segfm_model_open(bytes.data, bytes.size, NULL, &model, &error) == SEGFM_OK);
     io_buffer_free(&bytes); /* the model keeps nothing of it */
     return model;
 }
@@ -195,7 +195,7 @@ static void test_refusals(const segfm_model *model) {
     segfm_session_free(s);
     segfm_session_free(NULL);
     segfm_model *none = model == NULL ? NULL : (segfm_model *)&bytes;
-    CHECK(segfm_model_open("not weights", 11, 1, &none, &error) == SEGFM_BAD_INPUT && none == NULL &&
+    CHECK(segfm_model_open("not weights", 11, NULL, &none, &error) == SEGFM_BAD_INPUT && none == NULL &&
           error.message[0] != '\0');
     segfm_model_close(NULL);
     free(voxels);
@@ -242,6 +242,31 @@ static void test_same_bits(const segfm_model *model) {
     run_small(model, 2, false, true, a);
     CHECK(memcmp(a, b, VOXELS * sizeof *a) != 0); /* and so does zooming in */
     free(a), free(b);
+}
+
+static void count_bytes(void *user, const void *bytes, size_t n) {
+    (void)bytes;
+    *(size_t *)user += n;
+}
+
+/* What can be asked for when a model is opened. */
+static void test_opening(void) {
+    weights_write_options options = {.variant = "upstream", .provenance = "test"};
+    segfm_model_options opening = segfm_model_options_default();
+    io_buffer bytes = {0};
+    segfm_model *model = NULL;
+    segfm_error error = {0};
+    size_t done = 0;
+    CHECK(opening.threads == 0 && opening.done == NULL);
+    CHECK(weights_write(weights_named_config("tiny"), &options, weights_formula_source, NULL, weights_sink_buffer,
+                        &bytes, &error) == SEGFM_OK);
+    opening.threads = -1;
+    CHECK(segfm_model_open(bytes.data, bytes.size, &opening, &model, &error) == SEGFM_BAD_USAGE && model == NULL);
+    opening = (segfm_model_options){.threads = 3, .done = count_bytes, .done_user = &done};
+    CHECK(segfm_model_open(bytes.data, bytes.size, &opening, &model, &error) == SEGFM_OK);
+    CHECK(done > bytes.size / 2 && done < bytes.size);
+    segfm_model_close(model);
+    io_buffer_free(&bytes);
 }
 
 /* The cache changes no bit, however small it is, and spares what it says. */
@@ -379,6 +404,7 @@ int main(void) {
     test_scan(model, &f, "one", (size_t[]){2, 2, 2});
     test_scan(model, &f, "small", (size_t[]){2, 2, 2});
     test_refusals(model);
+    test_opening();
     test_same_bits(model);
     test_cache(model);
     test_cancel_and_reset(model);

@@ -389,6 +389,63 @@ static void test_load(const io_buffer *b) {
     free(copy);
 }
 
+/* A part of a tensor at an odd address: its values and nothing else, and a value that is not finite is seen wherever it
+   stands, the first one named. */
+static void test_parts(io_dtype dtype) {
+    enum { COUNT = 70 };
+    static const uint32_t bad[2][4] = {{0x7F800000U, 0xFF800000U, 0x7FC00000U, 0xFF800001U},
+                                       {0x7C00U, 0xFC00U, 0x7E00U, 0xFC01U}};
+    unsigned char bytes[4 * COUNT + 1];
+    size_t size = io_dtype_size(dtype), wrong = 0;
+    weights_tensor t = {
+        .name = "parts", .dtype = dtype, .ndim = 1, .shape = {COUNT}, .count = COUNT, .data = bytes + 1};
+    for (uint32_t i = 0; i < COUNT; i++) { /* large, tiny, signed; 0x7BFF and 0x7F7FFFFF are the largest finite ones */
+        if (dtype == IO_F16) base_put_le16(bytes + 1 + 2 * i, (uint16_t)(0x7BFFU - i * 450U + (i % 2 << 15)));
+        else base_put_le32(bytes + 1 + 4 * i, 0x7F7FFFFFU - i * 30000001U + (i % 2 << 31));
+    }
+    for (size_t first = 0; first < COUNT; first += 9)
+        for (size_t count = 0; first + count < COUNT; count++) {
+            real out[COUNT + 1];
+            uint16_t halves[COUNT + 1];
+            out[count] = 12345;
+            halves[count] = 12345;
+            CHECK(weights_read(&t, first, count, out) && out[count] == 12345);
+            if (dtype == IO_F16) CHECK(weights_read_half(&t, first, count, halves) && halves[count] == 12345);
+            for (size_t i = 0; i < count; i++) {
+                const unsigned char *at = t.data + size * (first + i);
+                uint32_t bits = dtype == IO_F16 ? 0 : base_le32(at);
+                float want;
+                memcpy(&want, &bits, 4);
+                if (dtype == IO_F16) want = base_half_to_float(base_le16(at));
+                wrong += out[i] != (real)want || (dtype == IO_F16 && halves[i] != base_le16(at));
+            }
+        }
+    CHECK(wrong == 0);
+    CHECK(weights_check_finite(&t, NULL) == SEGFM_OK);
+    for (size_t at = 0; at < COUNT; at++)
+        for (int kind = 0; kind < 4; kind++) {
+            unsigned char kept[4], *place = bytes + 1 + size * at;
+            char sentence[64];
+            real out[COUNT];
+            uint16_t halves[COUNT];
+            segfm_error error = {0};
+            memcpy(kept, place, size);
+            if (dtype == IO_F16) base_put_le16(place, (uint16_t)bad[1][kind]);
+            else base_put_le32(place, bad[0][kind]);
+            wrong += weights_read(&t, 0, COUNT, out) || weights_read(&t, at, 1, out);
+            wrong += !weights_read(&t, 0, at, out) || !weights_read(&t, at + 1, COUNT - at - 1, out);
+            if (dtype == IO_F16) {
+                wrong += weights_read_half(&t, 0, COUNT, halves) || weights_read_half(&t, at, 1, halves);
+                wrong +=
+                    !weights_read_half(&t, 0, at, halves) || !weights_read_half(&t, at + 1, COUNT - at - 1, halves);
+            }
+            base_format(sentence, sizeof sentence, "parts: element %zu is not finite", at);
+            wrong += weights_load(&t, out, &error) != SEGFM_BAD_INPUT || strcmp(error.message, sentence) != 0;
+            memcpy(place, kept, size);
+        }
+    CHECK(wrong == 0);
+}
+
 int main(void) {
     test_tiny();
     test_half();
@@ -400,6 +457,8 @@ int main(void) {
     test_fields(&b);
     test_grown_config(&b);
     test_load(&b);
+    test_parts(IO_F32);
+    test_parts(IO_F16);
     io_buffer_free(&b);
     return test_summary();
 }

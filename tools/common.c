@@ -37,6 +37,11 @@ segfm_status tool_weights_bytes(const char *path, tool_model *out, const unsigne
     return status;
 }
 
+void tool_bytes_done(void *user, const void *bytes, size_t n) {
+    const tool_model *source = user;
+    if (source != NULL) io_release(&source->mapping, bytes, n);
+}
+
 segfm_status tool_model_open(const char *path, const tool_common *common, tool_model *out, segfm_error *error) {
     const unsigned char *bytes = NULL;
     size_t size = 0;
@@ -49,7 +54,11 @@ segfm_status tool_model_open(const char *path, const tool_common *common, tool_m
     }
     segfm_status status = tool_weights_bytes(path, out, &bytes, &size, error);
     if (status != SEGFM_OK) return status;
-    status = segfm_model_open(bytes, size, common->threads, &out->model, error);
+    segfm_model_options options = segfm_model_options_default();
+    options.threads = common->threads;
+    options.done = tool_bytes_done;
+    options.done_user = out;
+    status = segfm_model_open(bytes, size, &options, &out->model, error);
     if (status != SEGFM_OK) {
         base_fail_where(error, status, path);
         tool_model_close(out);

@@ -98,8 +98,13 @@ segfm_status tool_scan_open(const char *path, const char *volume, tool_scan *out
     return status;
 }
 
+void tool_scan_release(tool_scan *s) {
+    free(s->voxels);
+    s->voxels = NULL;
+}
+
 void tool_scan_close(tool_scan *s) {
     io_nifti_free(&s->image);
-    free(s->voxels);
+    tool_scan_release(s);
     *s = (tool_scan){0};
 }

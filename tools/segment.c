@@ -86,16 +86,20 @@ static segfm_status prompt(segfm_session *session, const settings *o, const io_n
     return status;
 }
 
-/* memory: scan voxels bytes for the mask, then floats for the logits. */
-static segfm_status write_results(const segfm_session *session, const settings *o, const tool_scan *scan,
+/* The session and its model go before files are written, so that what is made for those adds nothing to the peak of
+   memory. */
+static segfm_status write_results(segfm_session **session, tool_model *model, const settings *o, const tool_scan *scan,
                                   segfm_error *error) {
     uint8_t *mask = malloc(scan->count);
     float *logits = o->logits != NULL ? malloc(scan->count * sizeof *logits) : NULL;
     segfm_status status = SEGFM_OK;
     if (mask == NULL || (o->logits != NULL && logits == NULL))
         status = base_fail(error, SEGFM_NO_MEMORY, "memory: got none for %zu voxels of output", scan->count);
-    if (status == SEGFM_OK) status = segfm_mask(session, mask, scan->count, error);
-    if (status == SEGFM_OK && logits != NULL) status = segfm_logits(session, logits, scan->count, error);
+    if (status == SEGFM_OK) status = segfm_mask(*session, mask, scan->count, error);
+    if (status == SEGFM_OK && logits != NULL) status = segfm_logits(*session, logits, scan->count, error);
+    segfm_session_free(*session);
+    *session = NULL;
+    tool_model_close(model);
     if (status == SEGFM_OK) status = io_nifti_write_like(o->mask, &scan->image, IO_U8, mask, error);
     if (status == SEGFM_OK && logits != NULL)
         status = io_nifti_write_like(o->logits, &scan->image, IO_F32, logits, error);
@@ -171,9 +175,10 @@ static segfm_status run(const settings *o, tool_scan *scan, tool_model *model, s
     if (!o->common.quiet) options.progress = tool_progress;
     status = segfm_session_new(model->model, scan->shape, &options, NULL, 0, session, error);
     if (status == SEGFM_OK) status = segfm_set_volume(*session, scan->voxels, error);
+    if (o->overlay == NULL) tool_scan_release(scan);
     if (status == SEGFM_OK) status = prompt(*session, o, &scan->image, error);
     if (status == SEGFM_BAD_INPUT) base_fail_where(error, status, o->scan);
-    if (status == SEGFM_OK) status = write_results(*session, o, scan, error);
+    if (status == SEGFM_OK) status = write_results(session, model, o, scan, error);
     return status;
 }
 

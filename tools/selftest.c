@@ -90,7 +90,7 @@ static segfm_status run_matmul(const nn_run *r, io_buffer *out, segfm_error *err
     for (size_t i = 0; i < COUNT_OF(b); i++)
         if (b[i] == NULL) return done(SEGFM_OK, b, COUNT_OF(b), error);
     nn_panels_pack(b[1], N, K, K, 1, b[3], r->threads);
-    nn_matmul(r, M, b[0], K, 1, &(nn_panels){N, K, b[3], 0}, b[2], b[4], N);
+    nn_matmul(r, M, b[0], K, 1, &(nn_panels){.n = N, .k = K, .data = b[3]}, b[2], b[4], N);
     return done(take(out, b[4], M * N, error), b, COUNT_OF(b), error);
 }
 
@@ -169,7 +169,7 @@ static segfm_status run_normalise(const nn_run *r, io_buffer *out, segfm_error *
 static segfm_status open_formula(const weights_config *config, int threads, tool_network *n, segfm_error *error) {
     io_buffer bytes = {0};
     segfm_status status = tool_formula_bytes(config, &bytes, error);
-    if (status == SEGFM_OK) status = tool_network_open(bytes.data, bytes.size, 8, threads, n, error);
+    if (status == SEGFM_OK) status = tool_network_open(bytes.data, bytes.size, NULL, 8, threads, n, error);
     io_buffer_free(&bytes);
     for (size_t i = 0; status == SEGFM_OK && i < n->net.window_voxels; i++)
         n->window[i] = (real)(float)weights_uniform("input.image", i);
@@ -227,15 +227,16 @@ static segfm_status run_session(const nn_run *r, io_buffer *out, segfm_error *er
     const int64_t shape[3] = {21, 75, 90};
     size_t n = (size_t)(shape[0] * shape[1] * shape[2]);
     segfm_options options = segfm_options_default();
+    segfm_model_options opening = segfm_model_options_default();
     segfm_model *model = NULL;
     segfm_session *session = NULL;
     io_buffer bytes = {0};
     float *voxels = malloc(n * sizeof *voxels);
     segfm_status status =
         voxels == NULL ? base_fail(error, SEGFM_NO_MEMORY, "memory: got none for a conformance vector") : SEGFM_OK;
-    options.threads = r->threads;
+    options.threads = opening.threads = r->threads;
     if (status == SEGFM_OK) status = tool_formula_bytes(weights_named_config("tiny"), &bytes, error);
-    if (status == SEGFM_OK) status = segfm_model_open(bytes.data, bytes.size, r->threads, &model, error);
+    if (status == SEGFM_OK) status = segfm_model_open(bytes.data, bytes.size, &opening, &model, error);
     if (status == SEGFM_OK) status = segfm_session_new(model, shape, &options, NULL, 0, &session, error);
     for (size_t i = 0; status == SEGFM_OK && i < n; i++)
         voxels[i] = (float)(int)(256.0 * weights_uniform("selftest.scan", i));

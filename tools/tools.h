@@ -66,6 +66,9 @@ void tool_model_close(tool_model *m);
 segfm_status tool_weights_bytes(const char *path, tool_model *out, const unsigned char **bytes, size_t *size,
                                 segfm_error *error);
 
+/* For segfm_model_options and segvol_model_bind; user: the tool_model that holds the bytes, or NULL. */
+segfm_bytes_done tool_bytes_done;
+
 /* The networks alone, without a session: for the subcommands that look inside. (network.c) */
 typedef struct tool_network {
     segvol_model net;
@@ -73,9 +76,10 @@ typedef struct tool_network {
     real *embedding, *window, *logits; /* (segvol_image_count), (window), (window) */
     void *memory;
 } tool_network;
-/* From the bytes of a weights file; max_sparse as in segvol_workspace_plan. */
-segfm_status tool_network_open(const unsigned char *bytes, size_t size, size_t max_sparse, int threads,
-                               tool_network *out, segfm_error *error);
+/* From the bytes of a weights file; max_sparse as in segvol_workspace_plan. source: what holds the bytes, as
+   tool_weights_bytes filled it, to let them go while they are read; or NULL. */
+segfm_status tool_network_open(const unsigned char *bytes, size_t size, tool_model *source, size_t max_sparse,
+                               int threads, tool_network *out, segfm_error *error);
 void tool_network_close(tool_network *n);
 /* A weights file of the formula for any configuration, in memory. */
 segfm_status tool_formula_bytes(const weights_config *config, io_buffer *out, segfm_error *error);
@@ -89,6 +93,8 @@ typedef struct tool_scan {
 } tool_scan;
 /* NIfTI or a challenge .npz (its `imgs` and `spacing`). volume: the text of --volume or NULL; a 4-D scan needs it. */
 segfm_status tool_scan_open(const char *path, const char *volume, tool_scan *out, segfm_error *error);
+/* Frees the voxels, keeps header and shape. */
+void tool_scan_release(tool_scan *s);
 void tool_scan_close(tool_scan *s);
 /* An array of an npz archive: *bytes holds what *array points into. SEGFM_BAD_INPUT when there is none of that name. */
 segfm_status tool_npz_array(const io_zip *zip, const char *name, io_buffer *bytes, io_array *array, segfm_error *error);

@@ -6,6 +6,7 @@
    by the content hash. */
 #include "weights.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -343,13 +344,66 @@ static float load_float(const unsigned char *p) {
     return f;
 }
 
-segfm_status weights_load(const weights_tensor *t, real *out, segfm_error *error) {
-    for (size_t i = 0; i < t->count; i++) {
-        float f = t->dtype == IO_F16 ? base_half_to_float(base_le16(t->data + 2 * i)) : load_float(t->data + 4 * i);
-        if (!is_finite(f)) return base_fail(error, SEGFM_BAD_INPUT, "%s: element %zu is not finite", t->name, i);
+/* Values are read in loops that become vectors: their bytes are put together in place (base_le32 is a call), and whether
+   one is not finite is gathered in one bit. An exponent of ones is the only one that carries into the sign. */
+
+static inline uint32_t le32(const unsigned char *p) {
+    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
+
+static inline uint16_t le16(const unsigned char *p) { return (uint16_t)(p[0] | p[1] << 8); }
+
+static bool read_floats(const unsigned char *restrict bytes, size_t count, real *restrict out) {
+    uint32_t carried = 0;
+    for (size_t i = 0; i < count; i++) {
+        uint32_t bits = le32(bytes + 4 * i);
+        float f;
+        memcpy(&f, &bits, 4);
+        carried |= (bits & 0x7F800000U) + 0x00800000U;
         out[i] = (real)f;
     }
+    return carried < 0x80000000U;
+}
+
+static bool read_halves(const unsigned char *restrict bytes, size_t count, real *restrict out) {
+    uint32_t carried = 0;
+    for (size_t i = 0; i < count; i++) {
+        uint16_t h = le16(bytes + 2 * i);
+        carried |= (h & 0x7C00U) + 0x0400U;
+        out[i] = (real)base_widen_half(h);
+    }
+    return carried < 0x8000U;
+}
+
+static bool copy_halves(const unsigned char *restrict bytes, size_t count, uint16_t *restrict out) {
+    uint32_t carried = 0;
+    for (size_t i = 0; i < count; i++) {
+        out[i] = le16(bytes + 2 * i);
+        carried |= (out[i] & 0x7C00U) + 0x0400U;
+    }
+    return carried < 0x8000U;
+}
+
+bool weights_read(const weights_tensor *t, size_t first, size_t count, real *out) {
+    if (t->dtype == IO_F16) return read_halves(t->data + 2 * first, count, out);
+    return read_floats(t->data + 4 * first, count, out);
+}
+
+bool weights_read_half(const weights_tensor *t, size_t first, size_t count, uint16_t *out) {
+    assert(t->dtype == IO_F16);
+    return copy_halves(t->data + 2 * first, count, out);
+}
+
+segfm_status weights_check_finite(const weights_tensor *t, segfm_error *error) {
+    for (size_t i = 0; i < t->count; i++) {
+        float f = t->dtype == IO_F16 ? base_half_to_float(le16(t->data + 2 * i)) : load_float(t->data + 4 * i);
+        if (!is_finite(f)) return base_fail(error, SEGFM_BAD_INPUT, "%s: element %zu is not finite", t->name, i);
+    }
     return SEGFM_OK;
+}
+
+segfm_status weights_load(const weights_tensor *t, real *out, segfm_error *error) {
+    return weights_read(t, 0, t->count, out) ? SEGFM_OK : weights_check_finite(t, error);
 }
 
 /* ---- writing ------------------------------------------------------------------------------------------------- */

@@ -78,7 +78,13 @@ void weights_close(weights_file *w);
 segfm_status weights_verify(const weights_file *w, segfm_error *error);
 /* The tensor of that name, or NULL (binary search). */
 const weights_tensor *weights_find(const weights_file *w, const char *name);
-/* Its count elements widened to `real`. SEGFM_BAD_INPUT naming tensor and index when a value is not finite. */
+/* Its elements first … first + count − 1 widened to `real`; false when one of them is not finite. */
+bool weights_read(const weights_tensor *t, size_t first, size_t count, real *out);
+/* The same as they are stored, of a float16 tensor. */
+bool weights_read_half(const weights_tensor *t, size_t first, size_t count, uint16_t *out);
+/* After one of them was false: SEGFM_BAD_INPUT naming tensor and index of the first value that is not finite. */
+segfm_status weights_check_finite(const weights_tensor *t, segfm_error *error);
+/* Its count elements widened to `real`, checked. */
 segfm_status weights_load(const weights_tensor *t, real *out, segfm_error *error);
 
 /* Where a writer gets a tensor's values: fills out[count] with the values of tensor `spec` in C order. */

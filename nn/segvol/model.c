@@ -1,23 +1,44 @@
 #include "segvol.h"
 
+#include <assert.h>
+
+#ifdef _OPENMP
+#define ATOMIC(access) _Pragma(#access)
+#else
+#define ATOMIC(access)
+#endif
+
 /* ---- binding ------------------------------------------------------------------------------------------------- */
 
-/* What the binding functions share. The first failure stays in `status`; later calls do nothing. */
+/* One tensor on its way into the arena. It is read in pieces, which the threads share. */
+typedef struct task task;
+typedef bool read_piece(task *job, size_t piece); /* false: a value is not finite */
+struct task {
+    const weights_tensor *tensor;
+    void *data;
+    size_t n, k; /* of panels or tiles */
+    read_piece *read;
+    size_t before; /* pieces of all tasks before this one */
+    size_t left;   /* pieces that are not there yet */
+    bool refused;  /* a value is not finite */
+};
+
+#ifndef SEGFM_TINY
+enum { STRETCH = 1 << 14 };
+#else
+enum { STRETCH = 7 };
+#endif
+
+/* What the binding functions share: they only note what is to be read where, run_tasks reads. The first failure stays in
+   `status`. */
 typedef struct {
     const weights_file *file;
     nn_arena *arena;
-    real *staging; /* one tensor, unpacked; NULL while counting */
-    int threads;
+    task *tasks; /* (file->count); NULL while counting */
+    size_t count, pieces;
     segfm_status status;
     segfm_error *error;
 } binder;
-
-size_t segvol_staging_count(const weights_file *file) {
-    size_t largest = 0;
-    for (size_t i = 0; i < file->count; i++)
-        if (file->tensors[i].count > largest) largest = file->tensors[i].count;
-    return largest;
-}
 
 /* The tensor prefix + name; weights_open has checked that every required one is there with its shape. */
 static const weights_tensor *find(binder *b, const char *prefix, const char *name) {
@@ -29,15 +50,95 @@ static const weights_tensor *find(binder *b, const char *prefix, const char *nam
     return t;
 }
 
-static void load(binder *b, const weights_tensor *t, real *out) {
-    if (b->status == SEGFM_OK && out != NULL) b->status = weights_load(t, out, b->error);
+/* A tensor is asked for once, so the tasks are at most the file's tensors. */
+static void add_task(binder *b, task t, size_t pieces) {
+    if (t.data == NULL || b->tasks == NULL) return; /* counting, or there is no room */
+    assert(b->count < b->file->count);
+    t.before = b->pieces;
+    t.left = pieces;
+    b->tasks[b->count++] = t;
+    b->pieces += pieces;
+}
+
+/* A row of the tensor (out, in) is a column of B. */
+static bool read_row(void *user, size_t row, size_t at, size_t count, void *out) {
+    const task *job = user;
+    size_t first = row * job->k + at;
+    if (job->tensor->dtype == IO_F16) return weights_read_half(job->tensor, first, count, out);
+    return weights_read(job->tensor, first, count, out);
+}
+
+static bool read_panel(task *job, size_t panel) {
+    return nn_panels_fill(job->n, job->k, job->tensor->dtype == IO_F16, job->data, panel, read_row, job);
+}
+
+/* Rows of a transposed convolution's weight (in, out, 2,2,2), as nn_conv_transpose_pack lays them out. */
+static bool read_tile(task *job, size_t piece) {
+    size_t tile = nn_kernels_best()->rows, first = piece * tile, rest = job->n - first, rows = rest < tile ? rest : tile;
+    real *to = (real *)job->data + first * job->k;
+    bool fine = true;
+    for (size_t i = 0; i < job->k; i++, to += tile) {
+        fine = weights_read(job->tensor, i * job->n + first, rows, to) && fine;
+        for (size_t r = rows; r < tile; r++) to[r] = 0;
+    }
+    return fine;
+}
+
+static bool read_stretch(task *job, size_t piece) {
+    size_t first = piece * STRETCH, rest = job->tensor->count - first;
+    return weights_read(job->tensor, first, rest < STRETCH ? rest : STRETCH, (real *)job->data + first);
+}
+
+/* The task that global piece number `piece` belongs to: the last one that begins at or before it. */
+static task *task_of(const binder *b, size_t piece) {
+    size_t low = 0, high = b->count;
+    while (high - low > 1) {
+        size_t middle = low + (high - low) / 2;
+        if (b->tasks[middle].before <= piece) low = middle;
+        else high = middle;
+    }
+    return &b->tasks[low];
+}
+
+/* Tells of the tasks from *next on that are complete, in their order. A refused one will be looked at again. */
+static void tell(const binder *b, size_t *next, segvol_done *done, void *user) {
+    for (; *next < b->count; ++*next) {
+        task *job = &b->tasks[*next];
+        size_t left;
+        ATOMIC(omp atomic read seq_cst)
+        left = job->left;
+        if (left > 0) return;
+        if (done != NULL && !job->refused)
+            done(user, job->tensor->data, job->tensor->count * io_dtype_size(job->tensor->dtype));
+    }
+}
+
+/* One loop over all pieces: with a loop per tensor, threads would wait for the slowest hundreds of times. Only the calling
+   thread calls `done`, between its own pieces. */
+static void run_tasks(binder *b, int threads, segvol_done *done, void *user) {
+    size_t next = 0;
+    (void)threads;
+#pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
+    for (ptrdiff_t piece = 0; piece < (ptrdiff_t)b->pieces; piece++) {
+        task *job = task_of(b, (size_t)piece);
+        if (!job->read(job, (size_t)piece - job->before)) {
+            ATOMIC(omp atomic write)
+            job->refused = true;
+        }
+        ATOMIC(omp atomic update seq_cst)
+        job->left--;
+        if (nn_thread() == 0) tell(b, &next, done, user);
+    }
+    tell(b, &next, done, user);
+    for (size_t i = 0; b->status == SEGFM_OK && i < b->count; i++)
+        if (b->tasks[i].refused) b->status = weights_check_finite(b->tasks[i].tensor, b->error);
 }
 
 static const real *bind_vector(binder *b, const char *prefix, const char *name) {
     const weights_tensor *t = find(b, prefix, name);
     if (t == NULL) return NULL;
     real *data = nn_arena_reals(b->arena, t->count);
-    load(b, t, data);
+    add_task(b, (task){.tensor = t, .data = data, .read = read_stretch}, (t->count + STRETCH - 1) / STRETCH);
     return data;
 }
 
@@ -49,12 +150,10 @@ static segvol_norm bind_norm(binder *b, const char *prefix, const char *name) {
 }
 
 static nn_panels pack(binder *b, const weights_tensor *t, size_t n, size_t k) {
-    real *data = nn_arena_reals(b->arena, nn_panels_count(n, k));
-    if (data != NULL && b->status == SEGFM_OK) {
-        load(b, t, b->staging);
-        if (b->status == SEGFM_OK) nn_panels_pack(b->staging, n, k, k, 1, data, b->threads);
-    }
-    return (nn_panels){n, k, data, 0};
+    bool half = t->dtype == IO_F16;
+    void *data = nn_arena_take(b->arena, nn_panels_count(n, k), half ? sizeof(uint16_t) : sizeof(real));
+    add_task(b, (task){.tensor = t, .data = data, .n = n, .k = k, .read = read_panel}, (n + NN_LANES - 1) / NN_LANES);
+    return half ? (nn_panels){.n = n, .k = k, .half = data} : (nn_panels){.n = n, .k = k, .data = data};
 }
 
 static segvol_linear bind_linear(binder *b, const char *prefix, const char *name, bool has_bias) {
@@ -73,10 +172,8 @@ static nn_conv_transpose bind_conv_transpose(binder *b, const char *prefix) {
     if (t == NULL) return (nn_conv_transpose){0};
     size_t in = t->shape[0], out = t->shape[1];
     real *data = nn_arena_reals(b->arena, nn_conv_transpose_count(in, out));
-    if (data != NULL) {
-        load(b, t, b->staging);
-        if (b->status == SEGFM_OK) nn_conv_transpose_pack(nn_kernels_best(), b->staging, in, out, data);
-    }
+    size_t rows = t->count / in, tile = nn_kernels_best()->rows;
+    add_task(b, (task){.tensor = t, .data = data, .n = rows, .k = in, .read = read_tile}, (rows + tile - 1) / tile);
     return (nn_conv_transpose){in, out, data, bind_vector(b, prefix, "bias")};
 }
 
@@ -168,8 +265,8 @@ static segfm_status does_not_fit(const char *what, const nn_arena *arena, segfm_
     return base_fail(error, SEGFM_NO_MEMORY, "the %s does not fit into %zu bytes", what, arena->capacity);
 }
 
-segfm_status segvol_model_bind(segvol_model *model, const weights_file *file, nn_arena *arena, real *staging,
-                               int threads, segfm_error *error) {
+segfm_status segvol_model_bind(segvol_model *model, const weights_file *file, nn_arena *arena, int threads,
+                               segvol_done *done, void *done_user, segfm_error *error) {
     const weights_config *c = &file->config;
     if (c->mask_tokens > SEGVOL_MAX_MASKS || c->hyper_layers > SEGVOL_MAX_MLP || c->iou_layers > SEGVOL_MAX_MLP)
         return base_fail(error, SEGFM_BAD_INPUT,
@@ -184,15 +281,18 @@ segfm_status segvol_model_bind(segvol_model *model, const weights_file *file, nn
         model->low_voxels = nn_times(model->low_voxels, model->low_res[axis]);
         model->window_voxels = nn_times(model->window_voxels, c->spatial[axis]);
     }
-    binder b = {file, arena, staging, threads, SEGFM_OK, error};
+    binder b = {.file = file, .arena = arena, .status = SEGFM_OK, .error = error};
+    b.tasks = nn_arena_take(arena, file->count, sizeof *b.tasks);
     bind_encoder(&b, model);
     bind_prompts(&b, model);
     bind_decoder(&b, model);
     model->dense_pe = nn_arena_reals(arena, nn_times(model->tokens, c->dim));
+    real *coordinates = nn_arena_reals(arena, nn_times(model->tokens, 3));
     if (b.status == SEGFM_OK && arena->failed) b.status = does_not_fit("model", arena, error);
-    if (b.status == SEGFM_OK &&
-        arena->base != NULL) /* position_embeddings (tokens, dim) is in the file: staging holds (tokens, 3) */
-        segvol_dense_pe(model, &(nn_run){threads, NULL, nn_kernels_best()}, staging, model->dense_pe);
+    if (b.status != SEGFM_OK || arena->base == NULL) return b.status;
+    run_tasks(&b, threads, done, done_user);
+    if (b.status == SEGFM_OK)
+        segvol_dense_pe(model, &(nn_run){threads, NULL, nn_kernels_best()}, coordinates, model->dense_pe);
     return b.status;
 }
 

@@ -74,13 +74,14 @@ typedef struct segvol_model {
     segvol_mlp iou_head;
 } segvol_model;
 
-/* Reals of scratch that binding needs: the largest tensor, unpacked. */
-size_t segvol_staging_count(const weights_file *file);
-/* Binds the model to a file: copies every tensor the forward pass needs into the arena (linear weights packed). With a
-   counting arena (base NULL, staging NULL) only the need is computed. SEGFM_BAD_INPUT names a tensor with a value that
-   is not finite; SEGFM_NO_MEMORY when the arena is too small. */
-segfm_status segvol_model_bind(segvol_model *model, const weights_file *file, nn_arena *arena, real *staging,
-                               int threads, segfm_error *error);
+/* Called when n bytes of the file have been read for the last time. */
+typedef void segvol_done(void *user, const void *bytes, size_t n);
+/* Binds the model to a file: copies every tensor the forward pass needs into the arena, linear weights packed, float16
+   ones as they are. With a counting arena (base NULL) only the need is computed. done (or NULL) is told by the calling
+   thread of each tensor that has been copied. SEGFM_BAD_INPUT names a tensor with a value that is not finite; SEGFM_NO_MEMORY when the arena is
+   too small. */
+segfm_status segvol_model_bind(segvol_model *model, const weights_file *file, nn_arena *arena, int threads,
+                               segvol_done *done, void *done_user, segfm_error *error);
 
 /* ---- running it ---------------------------------------------------------------------------------------------- */
 
