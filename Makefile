@@ -35,7 +35,7 @@ TOOL_OBJ = $(TOOL_SRC:%.c=$(BUILD)/%.o)
 TESTS = $(patsubst test/%.c,$(BUILD)/test/%,$(wildcard test/test_*.c))
 
 .DEFAULT_GOAL = all
-.PHONY: all native tests everything test demo demo-scan verify bench hash sanitize valgrind planted lint format clean install uninstall help
+.PHONY: all native tests everything test demo demo-scan verify bench conformance sanitize valgrind planted lint format clean install uninstall help
 
 all: $(BUILD)/segfm
 	@ln -sf $(BUILD)/segfm segfm
@@ -104,8 +104,8 @@ bench:
 	@$(MAKE) --no-print-directory -s -j2 all
 	@scripts/bench.sh $(BUILD)
 
-hash:
-	@scripts/hash.sh
+conformance:
+	@scripts/conformance.sh
 
 # float-cast-overflow is undefined behaviour too, but in nobody's "undefined".
 SANITIZERS = -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all -fno-omit-frame-pointer -g \
@@ -156,7 +156,7 @@ help:
 	@echo 'make test       all tests (float, double, tiny tiles); no Python, no network'
 	@echo 'make verify     compare with live PyTorch, tensor by tensor (installs it where apt may; FULL=0: not at full size)'
 	@echo 'make bench      against PyTorch, ONNX Runtime, OpenBLAS, oneDNN (installs them where it may; QUICK=1, PUBLISH=1: docs/bench.md)'
-	@echo 'make hash       conformance hashes over compilers, optimisation levels, instruction sets, threads'
+	@echo 'make conformance  equal hashes from all compilers, levels, threads, machines? (installs them where apt may; QUICK=1: a third)'
 	@echo 'make sanitize   the tests under address and undefined-behaviour sanitizers'
 	@echo 'make valgrind   the tests under valgrind'
 	@echo 'make planted    wrong numbers planted in a copy of the tree: does a test notice each?'

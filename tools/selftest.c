@@ -73,6 +73,20 @@ static segfm_status run_sigmoid(const nn_run *r, io_buffer *out, segfm_error *er
     return (void)r, run_function(nn_sigmoid, -100, 100, out, error);
 }
 
+/* The operator over the vector's inputs: its hash is the function's. */
+static segfm_status run_sigmoid_forward(const nn_run *r, io_buffer *out, segfm_error *error) {
+    enum { N = 100003 };
+    real *b[] = {uniform("selftest.function", N, -100, 100), malloc(N * sizeof(real))};
+    if (b[0] == NULL || b[1] == NULL) return done(SEGFM_OK, b, COUNT_OF(b), error);
+    nn_sigmoid_forward(r, N, b[0], b[1]);
+    return done(take(out, b[1], N, error), b, COUNT_OF(b), error);
+}
+
+static real above_half(real x) { return nn_sigmoid_above_half(x) ? 1 : 0; }
+static segfm_status run_above_half(const nn_run *r, io_buffer *out, segfm_error *error) {
+    return (void)r, run_function(above_half, -1e-7, 3e-7, out, error);
+}
+
 static segfm_status run_fourier(const nn_run *r, io_buffer *out, segfm_error *error) {
     enum { N = 301, HALF = 24 };
     real *b[] = {uniform("selftest.coordinates", 3 * N, -0.1, 1.1), uniform("selftest.gaussian", 3 * HALF, -3, 3),
@@ -94,15 +108,47 @@ static segfm_status run_matmul(const nn_run *r, io_buffer *out, segfm_error *err
     return done(take(out, b[4], M * N, error), b, COUNT_OF(b), error);
 }
 
-static segfm_status run_attention(const nn_run *r, io_buffer *out, segfm_error *error) {
-    enum { Q = 37, KEYS = 301, HEADS = 3, DIM = 20, WIDTH = HEADS * DIM };
-    real *b[] = {uniform("selftest.q", Q * WIDTH, -2, 2), uniform("selftest.k", KEYS * WIDTH, -2, 2),
-                 uniform("selftest.v", KEYS * WIDTH, -2, 2), malloc(Q * WIDTH * sizeof(real))};
+static segfm_status run_matmul_naive(const nn_run *r, io_buffer *out, segfm_error *error) {
+    enum { M = 67, N = 75, K = 1031 };
+    real *b[] = {uniform("selftest.a", M * K, -1, 1), uniform("selftest.b", N * K, -1, 1),
+                 uniform("selftest.bias", N, -1, 1), malloc(M * N * sizeof(real))};
+    (void)r;
     for (size_t i = 0; i < COUNT_OF(b); i++)
         if (b[i] == NULL) return done(SEGFM_OK, b, COUNT_OF(b), error);
-    nn_attention at = {Q, KEYS, HEADS, DIM, b[0], b[1], b[2], WIDTH, WIDTH, WIDTH, b[3], WIDTH, REAL_C(0.25)};
-    nn_attention_forward(r, &at);
-    return done(take(out, b[3], Q * WIDTH, error), b, COUNT_OF(b), error);
+    nn_matmul_naive(NN_CHUNK, M, N, K, b[0], K, 1, b[1], K, 1, b[2], b[3], N);
+    return done(take(out, b[3], M * N, error), b, COUNT_OF(b), error);
+}
+
+/* The other way of every argument: A by columns, B not packed, no bias, room between the rows of y; several row blocks. */
+static segfm_status run_matmul_plain(const nn_run *r, io_buffer *out, segfm_error *error) {
+    enum { M = 301, N = 48, K = 261, ROW = N + 5 };
+    real *b[] = {uniform("selftest.a", M * K, -1, 1), uniform("selftest.b", K * ROW, -1, 1),
+                 uniform("selftest.y", M * ROW, -1, 1)};
+    if (b[0] == NULL || b[1] == NULL || b[2] == NULL) return done(SEGFM_OK, b, COUNT_OF(b), error);
+    nn_matmul(r, M, b[0], 1, M, &(nn_panels){N, K, b[1], ROW}, NULL, b[2], ROW);
+    return done(take(out, b[2], M * ROW, error), b, COUNT_OF(b), error);
+}
+
+enum { QUERIES = 37, KEYS = 301, HEADS = 3, HEAD_DIM = 20, WIDTH = HEADS * HEAD_DIM };
+
+static segfm_status attention(const nn_run *r, bool naive, io_buffer *out, segfm_error *error) {
+    real *b[] = {uniform("selftest.q", QUERIES * WIDTH, -2, 2), uniform("selftest.k", KEYS * WIDTH, -2, 2),
+                 uniform("selftest.v", KEYS * WIDTH, -2, 2), malloc(QUERIES * WIDTH * sizeof(real)),
+                 malloc(KEYS * sizeof(real))};
+    for (size_t i = 0; i < COUNT_OF(b); i++)
+        if (b[i] == NULL) return done(SEGFM_OK, b, COUNT_OF(b), error);
+    nn_attention at = {QUERIES, KEYS,  HEADS, HEAD_DIM, b[0],  b[1],        b[2],
+                       WIDTH,   WIDTH, WIDTH, b[3],     WIDTH, REAL_C(0.25)};
+    if (naive) nn_attention_naive(&at, b[4]);
+    else nn_attention_forward(r, &at);
+    return done(take(out, b[3], QUERIES * WIDTH, error), b, COUNT_OF(b), error);
+}
+
+static segfm_status run_attention(const nn_run *r, io_buffer *out, segfm_error *error) {
+    return attention(r, false, out, error);
+}
+static segfm_status run_attention_naive(const nn_run *r, io_buffer *out, segfm_error *error) {
+    return attention(r, true, out, error);
 }
 
 static segfm_status layernorm(const nn_run *r, size_t rows, size_t width, io_buffer *out, segfm_error *error) {
@@ -127,6 +173,41 @@ static segfm_status run_gelu(const nn_run *r, io_buffer *out, segfm_error *error
     return done(b[0] == NULL ? SEGFM_OK : take(out, b[0], N, error), b, COUNT_OF(b), error);
 }
 
+static segfm_status run_relu(const nn_run *r, io_buffer *out, segfm_error *error) {
+    enum { N = 5003 };
+    real *b[] = {uniform("selftest.x", N, -1, 1)};
+    if (b[0] == NULL) return done(SEGFM_OK, b, COUNT_OF(b), error);
+    for (size_t i = 0; i < N; i += 7) b[0][i] = 0; /* no −0: clang 14 makes +0 of it for WebAssembly (f32.max) */
+    nn_relu_forward(r, N, b[0], b[0]);
+    return done(take(out, b[0], N, error), b, COUNT_OF(b), error);
+}
+
+static segfm_status run_add(const nn_run *r, io_buffer *out, segfm_error *error) {
+    enum { N = 5003 };
+    real *b[] = {uniform("selftest.x", N, -1, 1), uniform("selftest.y", N, -9, 9)};
+    if (b[0] == NULL || b[1] == NULL) return done(SEGFM_OK, b, COUNT_OF(b), error);
+    nn_add(r, N, b[0], b[1]);
+    return done(take(out, b[1], N, error), b, COUNT_OF(b), error);
+}
+
+/* Sums around every boundary of the fixed order. */
+static segfm_status run_sum(const nn_run *r, io_buffer *out, segfm_error *error) {
+    enum { N = 70001 };
+    static const size_t lengths[] = {0, 1, NN_LANES - 1, NN_LANES + 1, NN_SUM_BLOCK, NN_SUM_BLOCK + 1, N};
+    real sums[COUNT_OF(lengths)], *b[] = {uniform("selftest.x", N, -3, 5)};
+    if (b[0] == NULL) return done(SEGFM_OK, b, COUNT_OF(b), error);
+    for (size_t i = 0; i < COUNT_OF(lengths); i++) sums[i] = nn_sum(lengths[i], b[0], r->scratch, r->threads);
+    return done(take(out, sums, COUNT_OF(sums), error), b, COUNT_OF(b), error);
+}
+
+static segfm_status run_patches(const nn_run *r, io_buffer *out, segfm_error *error) {
+    enum { N = 6 * 12 * 20 };
+    real *b[] = {uniform("selftest.x", N, -1, 1), malloc(N * sizeof(real))};
+    if (b[0] == NULL || b[1] == NULL) return done(SEGFM_OK, b, COUNT_OF(b), error);
+    nn_patches(r, b[0], (size_t[]){6, 12, 20}, (size_t[]){3, 2, 5}, b[1]);
+    return done(take(out, b[1], N, error), b, COUNT_OF(b), error);
+}
+
 static segfm_status run_conv_transpose(const nn_run *r, io_buffer *out, segfm_error *error) {
     enum { CELLS = 3 * 4 * 5, IN = 21, OUT = 7 };
     real *b[] = {uniform("selftest.x", CELLS * IN, -1, 1), uniform("selftest.weight", IN * OUT * 8, -1, 1),
@@ -147,21 +228,104 @@ static segfm_status run_trilinear(const nn_run *r, io_buffer *out, segfm_error *
     return done(take(out, b[1], UP, error), b, COUNT_OF(b), error);
 }
 
-static segfm_status run_normalise(const nn_run *r, io_buffer *out, segfm_error *error) {
-    enum { N = 30011 };
-    float *voxels = malloc(N * sizeof *voxels);
-    real *b[] = {malloc(N * sizeof(real))};
+/* ---- volumes ------------------------------------------------------------------------------------------------- */
+
+enum { SCAN = 30011 };
+
+/* The image, or the numbers it is made with and the box of its foreground. */
+static segfm_status scan_vector(bool image, const nn_run *r, io_buffer *out, segfm_error *error) {
+    float *voxels = malloc(SCAN * sizeof *voxels);
+    real *b[] = {malloc(SCAN * sizeof(real))};
     if (voxels == NULL || b[0] == NULL) {
         free(voxels);
         free(b[0]);
         return base_fail(error, SEGFM_NO_MEMORY, "memory: got none for a conformance vector");
     }
-    for (size_t i = 0; i < N; i++) voxels[i] = (float)(-1000.0 + 4000.0 * weights_uniform("selftest.scan", i));
+    for (size_t i = 0; i < SCAN; i++) voxels[i] = (float)(-1000.0 + 4000.0 * weights_uniform("selftest.scan", i));
     vol_foreground stats;
-    vol_foreground_stats(voxels, N, r->threads, &stats);
-    vol_normalise(voxels, N, &stats, r->threads, b[0]);
+    vol_foreground_stats(voxels, SCAN, r->threads, &stats);
+    vol_normalise(voxels, SCAN, &stats, r->threads, b[0]);
     free(voxels);
-    return done(take(out, b[0], N, error), b, COUNT_OF(b), error);
+    if (image) return done(take(out, b[0], SCAN, error), b, COUNT_OF(b), error);
+    vol_box box = vol_foreground_box(b[0], (vol_shape){{1, 1, SCAN}});
+    const double numbers[] = {stats.threshold, stats.lower,         stats.upper,       stats.mean,
+                              stats.std,       (double)stats.count, (double)box.lo[2], (double)box.hi[2]};
+    segfm_status status = SEGFM_OK;
+    for (size_t i = 0; status == SEGFM_OK && i < COUNT_OF(numbers); i++) {
+        float high = (float)numbers[i]; /* a double as two floats */
+        const real both[] = {(real)high, (real)(float)(numbers[i] - (double)high)};
+        status = take(out, both, 2, error);
+    }
+    return done(status, b, COUNT_OF(b), error);
+}
+
+static segfm_status run_foreground(const nn_run *r, io_buffer *out, segfm_error *error) {
+    return scan_vector(false, r, out, error);
+}
+static segfm_status run_normalise(const nn_run *r, io_buffer *out, segfm_error *error) {
+    return scan_vector(true, r, out, error);
+}
+
+/* A resize each way, and a crop. */
+static segfm_status run_nearest(const nn_run *r, io_buffer *out, segfm_error *error) {
+    enum { N = 5 * 64 * 30, RESIZED = 8 * 110 * 21, CROPPED = 3 * 50 * 9 };
+    const vol_shape in = {{5, 64, 30}}, to = {{8, 110, 21}};
+    real *b[] = {uniform("selftest.x", N, -1, 1), malloc(RESIZED * sizeof(real)), malloc(CROPPED * sizeof(real))};
+    if (b[0] == NULL || b[1] == NULL || b[2] == NULL) return done(SEGFM_OK, b, COUNT_OF(b), error);
+    vol_resize_nearest(b[0], in, b[1], to, r->threads);
+    vol_crop(b[0], in, (vol_box){{1, 10, 20}, {3, 59, 28}}, b[2]);
+    segfm_status status = take(out, b[1], RESIZED, error);
+    return done(status == SEGFM_OK ? take(out, b[2], CROPPED, error) : status, b, COUNT_OF(b), error);
+}
+
+/* Every window of a region cut out, added up again and averaged. */
+static segfm_status run_windows(const nn_run *r, io_buffer *out, segfm_error *error) {
+    enum { N = 7 * 40 * 50, REGION = 5 * 31 * 41, WINDOW = 8 * 12 * 10 };
+    const vol_shape in = {{7, 40, 50}};
+    const int64_t origin[3] = {1, 4, 8};
+    vol_windows w;
+    real *b[] = {uniform("selftest.x", N, -1, 1), calloc(REGION, sizeof(real)), malloc(WINDOW * sizeof(real))};
+    if (b[0] == NULL || b[1] == NULL || b[2] == NULL) return done(SEGFM_OK, b, COUNT_OF(b), error);
+    vol_windows_plan((vol_shape){{5, 31, 41}}, (vol_shape){{8, 12, 10}}, &w);
+    segfm_status status = SEGFM_OK;
+    for (int64_t i = 0; status == SEGFM_OK && i < vol_windows_total(&w); i++) {
+        vol_window_extract(b[0], in, origin, &w, i, b[2]);
+        status = take(out, b[2], WINDOW, error);
+        for (size_t v = 0; v < WINDOW; v++)
+            b[2][v] *= (real)(i + 1); /* windows that agreed would average to themselves */
+        vol_window_add(&w, i, b[2], b[1]);
+    }
+    vol_windows_average(&w, b[1], r->threads);
+    return done(status == SEGFM_OK ? take(out, b[1], REGION, error) : status, b, COUNT_OF(b), error);
+}
+
+static segfm_status run_dice(const nn_run *r, io_buffer *out, segfm_error *error) {
+    enum { N = 5003, LABELS = 3 };
+    uint16_t truth[N], predicted[N];
+    real dice[LABELS];
+    (void)r;
+    for (size_t i = 0; i < N; i++) {
+        truth[i] = (uint16_t)(LABELS * weights_uniform("selftest.truth", i));
+        predicted[i] = (uint16_t)(LABELS * weights_uniform("selftest.predicted", i));
+    }
+    for (uint16_t label = 0; label < LABELS; label++) dice[label] = (real)vol_dice(truth, predicted, N, label);
+    return take(out, dice, LABELS, error);
+}
+
+/* Every finite half as a float, and floats of every size as halves. */
+static segfm_status run_half(const nn_run *r, io_buffer *out, segfm_error *error) {
+    enum { N = 0x7c00, SCALES = 36 };
+    real *b[] = {uniform("selftest.x", N, -1, 1)};
+    if (b[0] == NULL) return done(SEGFM_OK, b, COUNT_OF(b), error);
+    (void)r;
+    segfm_status status = SEGFM_OK;
+    for (size_t i = 0; status == SEGFM_OK && i < N; i++) {
+        float x = (float)b[0][i] * 0x1p-20f * (float)((uint64_t)1 << i % SCALES);
+        const real three[] = {(real)base_half_to_float((uint16_t)i), (real)base_half_to_float((uint16_t)(i | 0x8000)),
+                              (real)base_float_to_half(x)};
+        status = take(out, three, 3, error);
+    }
+    return done(status, b, COUNT_OF(b), error);
 }
 
 /* ---- networks ------------------------------------------------------------------------------------------------ */
@@ -265,15 +429,29 @@ static const vector vectors[] = {
     {"erf", 0x23d638ea12eb8fb1U, run_erf},
     {"tanh", 0xf07ed76dab64a7abU, run_tanh},
     {"sigmoid", 0x87e95bf9769e33c0U, run_sigmoid},
+    {"sigmoid-forward", 0x87e95bf9769e33c0U, run_sigmoid_forward},
+    {"above-half", 0x633ab22cb60a1048U, run_above_half},
     {"fourier", 0x6d01b3ec1d84b64dU, run_fourier},
+    {"half", 0x3ed5505ac955d94cU, run_half},
     {"matmul", 0xc94fbdc5a9ad291cU, run_matmul},
+    {"matmul-naive", 0xc94fbdc5a9ad291cU, run_matmul_naive},
+    {"matmul-plain", 0xc5fd79d546627ae4U, run_matmul_plain},
     {"attention", 0x2be59a8f13f5a272U, run_attention},
+    {"attention-naive", 0x2be59a8f13f5a272U, run_attention_naive},
     {"layernorm", 0x59694ce38275fa31U, run_layernorm},
     {"layernorm-block", 0x215b08ac7a5740c2U, run_layernorm_block},
+    {"sum", 0x6350e38c23415b46U, run_sum},
+    {"add", 0x0d6cee28934be008U, run_add},
+    {"relu", 0xfa229b70f193b8a1U, run_relu},
     {"gelu", 0xec30c946eeabb68fU, run_gelu},
+    {"patches", 0x6ba558ef0b61f6d5U, run_patches},
     {"conv-transpose", 0x3088c358ce995477U, run_conv_transpose},
     {"trilinear", 0x72c949feca37420fU, run_trilinear},
+    {"foreground", 0xa7ed9de8ac657e82U, run_foreground},
     {"normalise", 0xb2cdb00db88b474eU, run_normalise},
+    {"nearest", 0xd04a2d7e12572e7dU, run_nearest},
+    {"windows", 0x0e950ce72d7ea5f0U, run_windows},
+    {"dice", 0x044a6f76c21a7cb7U, run_dice},
     {"tiny-encoder", 0x68dadb155e2808ccU, run_encoder},
     {"tiny-decoder", 0xd4277e502a87d7cbU, run_decoder},
     {"tiny-session", 0x5b294463e4988a49U, run_session},
