@@ -81,12 +81,10 @@ int nn_threads(int wanted);
 /* ---- matrix product (gemm.c) --------------------------------------------------------------------------------- */
 
 /* A right operand B (k, n), packed: data[panel][row of B][lane], panel = column / NN_LANES, missing columns zero. Or, with
-   row > 0, a plain matrix whose rows lie `row` reals apart; n must then be a multiple of NN_LANES. Or, with data NULL,
-   packed in `half`: finite IEEE halves, which the product widens as it comes to them. */
+   data NULL, in `half`: finite IEEE halves, which the product widens as it comes to them. */
 typedef struct nn_panels {
     size_t n, k;
     const real *data;
-    size_t row;
     const uint16_t *half;
 } nn_panels;
 

@@ -120,13 +120,15 @@ static segfm_status run_matmul_naive(const nn_run *r, io_buffer *out, segfm_erro
 }
 
 /* The other way of every argument: A by columns, B not packed, no bias, room between the rows of y; several row blocks. */
-static segfm_status run_matmul_plain(const nn_run *r, io_buffer *out, segfm_error *error) {
-    enum { M = 301, N = 48, K = 261, ROW = N + 5 };
-    real *b[] = {uniform("selftest.a", M * K, -1, 1), uniform("selftest.b", K * ROW, -1, 1),
-                 uniform("selftest.y", M * ROW, -1, 1)};
+/* Weights in half precision: 0, the smallest subnormal, …, every 37th bit pattern up to the largest finite half. */
+static segfm_status run_matmul_half(const nn_run *r, io_buffer *out, segfm_error *error) {
+    enum { M = 37, N = 48, K = 773 };
+    real *b[] = {uniform("selftest.a", M * K, -1, 1), malloc(M * N * sizeof(real)), malloc(N * K * sizeof(uint16_t))};
     if (b[0] == NULL || b[1] == NULL || b[2] == NULL) return done(SEGFM_OK, b, COUNT_OF(b), error);
-    nn_matmul(r, M, b[0], 1, M, &(nn_panels){N, K, b[1], ROW}, NULL, b[2], ROW);
-    return done(take(out, b[2], M * ROW, error), b, COUNT_OF(b), error);
+    uint16_t *half = (uint16_t *)(void *)b[2];
+    for (size_t i = 0; i < N * K; i++) half[i] = (uint16_t)((37 * i % 0x7C00) | (i % 2 << 15));
+    nn_matmul(r, M, b[0], K, 1, &(nn_panels){.n = N, .k = K, .half = half}, NULL, b[1], N);
+    return done(take(out, b[1], M * N, error), b, COUNT_OF(b), error);
 }
 
 enum { QUERIES = 37, KEYS = 301, HEADS = 3, HEAD_DIM = 20, WIDTH = HEADS * HEAD_DIM };
@@ -186,7 +188,7 @@ static segfm_status run_add(const nn_run *r, io_buffer *out, segfm_error *error)
     enum { N = 5003 };
     real *b[] = {uniform("selftest.x", N, -1, 1), uniform("selftest.y", N, -9, 9)};
     if (b[0] == NULL || b[1] == NULL) return done(SEGFM_OK, b, COUNT_OF(b), error);
-    nn_add(r, N, b[0], b[1]);
+    nn_add(r, N, b[0], b[1], b[1]);
     return done(take(out, b[1], N, error), b, COUNT_OF(b), error);
 }
 
@@ -218,6 +220,22 @@ static segfm_status run_conv_transpose(const nn_run *r, io_buffer *out, segfm_er
     nn_conv_transpose_pack(r->kernels, b[1], IN, OUT, b[4]);
     nn_conv_transpose_forward(r, (size_t[]){3, 4, 5}, b[0], IN, 1, &(nn_conv_transpose){IN, OUT, b[4], b[2]}, b[3]);
     return done(take(out, b[3], CELLS * 8 * OUT, error), b, COUNT_OF(b), error);
+}
+
+static segfm_status run_upscale(const nn_run *r, io_buffer *out, segfm_error *error) {
+    enum { CELLS = 3 * 4 * 7, IN = 21, OUT = 9, ROWS = 5 };
+    real *b[] = {uniform("selftest.x", CELLS * IN, -1, 1),
+                 uniform("selftest.weight", IN * OUT * 8, -1, 1),
+                 uniform("selftest.bias", OUT, -1, 1),
+                 malloc(CELLS * 8 * ROWS * sizeof(real)),
+                 malloc(nn_conv_transpose_count(IN, OUT) * sizeof(real)),
+                 uniform("selftest.a", ROWS * OUT, -1, 1)};
+    for (size_t i = 0; i < COUNT_OF(b); i++)
+        if (b[i] == NULL) return done(SEGFM_OK, b, COUNT_OF(b), error);
+    nn_conv_transpose_pack(r->kernels, b[1], IN, OUT, b[4]);
+    nn_conv_transpose_gelu_product(r, (size_t[]){3, 4, 7}, b[0], 1, CELLS, &(nn_conv_transpose){IN, OUT, b[4], b[2]},
+                                   ROWS, b[5], b[3]);
+    return done(take(out, b[3], CELLS * 8 * ROWS, error), b, COUNT_OF(b), error);
 }
 
 static segfm_status run_trilinear(const nn_run *r, io_buffer *out, segfm_error *error) {
@@ -435,7 +453,7 @@ static const vector vectors[] = {
     {"half", 0x3ed5505ac955d94cU, run_half},
     {"matmul", 0xc94fbdc5a9ad291cU, run_matmul},
     {"matmul-naive", 0xc94fbdc5a9ad291cU, run_matmul_naive},
-    {"matmul-plain", 0xc5fd79d546627ae4U, run_matmul_plain},
+    {"matmul-half", 0xbc72ccaede26b373U, run_matmul_half},
     {"attention", 0x2be59a8f13f5a272U, run_attention},
     {"attention-naive", 0x2be59a8f13f5a272U, run_attention_naive},
     {"layernorm", 0x59694ce38275fa31U, run_layernorm},
@@ -446,6 +464,7 @@ static const vector vectors[] = {
     {"gelu", 0xec30c946eeabb68fU, run_gelu},
     {"patches", 0x6ba558ef0b61f6d5U, run_patches},
     {"conv-transpose", 0x3088c358ce995477U, run_conv_transpose},
+    {"upscale", 0xfea67a129f96a4ddU, run_upscale},
     {"trilinear", 0x72c949feca37420fU, run_trilinear},
     {"foreground", 0xa7ed9de8ac657e82U, run_foreground},
     {"normalise", 0xb2cdb00db88b474eU, run_normalise},
