@@ -74,7 +74,8 @@ static bool read_panel(task *job, size_t panel) {
 
 /* Rows of a transposed convolution's weight (in, out, 2,2,2), as nn_conv_transpose_pack lays them out. */
 static bool read_tile(task *job, size_t piece) {
-    size_t tile = nn_kernels_best()->rows, first = piece * tile, rest = job->n - first, rows = rest < tile ? rest : tile;
+    size_t tile = nn_kernels_best()->rows, first = piece * tile, rest = job->n - first,
+           rows = rest < tile ? rest : tile;
     real *to = (real *)job->data + first * job->k;
     bool fine = true;
     for (size_t i = 0; i < job->k; i++, to += tile) {
