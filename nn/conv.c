@@ -117,6 +117,7 @@ static void cells_forward(const conv_task *t, size_t first, size_t cells, real *
 }
 
 static void forward(const nn_run *run, const conv_task *t, real *threads) {
+    (void)run; /* without threads */
     size_t cells = t->grid[0] * t->grid[1] * t->grid[2], each = thread_count(t->conv->in, t->conv->out);
     ptrdiff_t tasks = (ptrdiff_t)((cells + CELLS - 1) / CELLS);
 #pragma omp parallel for num_threads(run->threads) schedule(dynamic, 1)
