@@ -28,6 +28,9 @@ typedef float real;
 #if !defined(SEGFM_REAL_DOUBLE) && FLT_EVAL_METHOD != 0
 #error "a float must be computed as a float: on 32-bit x86 add -msse2 -mfpmath=sse, on s390x -fexcess-precision=fast"
 #endif
+#if !defined(SEGFM_REAL_DOUBLE) && defined(__clang__) && defined(__ARM_NEON) && !defined(__aarch64__)
+#error "32-bit NEON, which clang vectorises for, flushes numbers below the normal range to zero: add -mfpu=vfpv3-d16"
+#endif
 
 /* A formatter without stdio: %s (NULL prints "(null)"), %d (int), %lld (long long), %llu (unsigned long long),
    %zu (size_t), %x (unsigned), %c and %% only. Writes at most capacity bytes, the terminator included; the rest is cut. */

@@ -202,6 +202,22 @@ static segfm_status run_sum(const nn_run *r, io_buffer *out, segfm_error *error)
     return done(take(out, sums, COUNT_OF(sums), error), b, COUNT_OF(b), error);
 }
 
+/* Numbers below the normal range, in loops that are vectors: a unit that flushes them to zero (32-bit ARM's NEON, x86
+   with -ffast-math) is noticed. A sum of them, their GELU, and products that fall below the range. */
+static segfm_status run_subnormal(const nn_run *r, io_buffer *out, segfm_error *error) {
+    enum { N = 5003, SIDE = 48 };
+    real *b[] = {uniform("selftest.x", N, -0x1p-127, 0x1p-127), uniform("selftest.y", N, -0x1p-126, 0x1p-126),
+                 uniform("selftest.a", SIDE * SIDE, -0x1p-70, 0x1p-70), malloc(SIDE * SIDE * sizeof(real))};
+    for (size_t i = 0; i < COUNT_OF(b); i++)
+        if (b[i] == NULL) return done(SEGFM_OK, b, COUNT_OF(b), error);
+    nn_add(r, N, b[0], b[1]);
+    nn_gelu_forward(r, N, b[0], b[0]);
+    nn_matmul(r, SIDE, b[2], SIDE, 1, &(nn_panels){SIDE, SIDE, b[2], SIDE}, NULL, b[3], SIDE);
+    segfm_status status = take(out, b[0], N, error);
+    if (status == SEGFM_OK) status = take(out, b[1], N, error);
+    return done(status == SEGFM_OK ? take(out, b[3], SIDE * SIDE, error) : status, b, COUNT_OF(b), error);
+}
+
 static segfm_status run_patches(const nn_run *r, io_buffer *out, segfm_error *error) {
     enum { N = 6 * 12 * 20 };
     real *b[] = {uniform("selftest.x", N, -1, 1), malloc(N * sizeof(real))};
@@ -462,6 +478,7 @@ static const vector vectors[] = {
     {"add", 0x0d6cee28934be008U, run_add},
     {"relu", 0xfa229b70f193b8a1U, run_relu},
     {"gelu", 0xec30c946eeabb68fU, run_gelu},
+    {"subnormal", 0x959f9ccf57ab6ecfU, run_subnormal},
     {"patches", 0x6ba558ef0b61f6d5U, run_patches},
     {"conv-transpose", 0x3088c358ce995477U, run_conv_transpose},
     {"upscale", 0xfea67a129f96a4ddU, run_upscale},
