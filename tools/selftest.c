@@ -168,6 +168,18 @@ static segfm_status run_layernorm_block(const nn_run *r, io_buffer *out, segfm_e
     return layernorm(r, 1, 70001, out, error);
 }
 
+static segfm_status run_add_layernorm(const nn_run *r, io_buffer *out, segfm_error *error) {
+    enum { ROWS = 41, COLUMNS = 173 };
+    real *b[] = {uniform("selftest.x", ROWS * COLUMNS, -3, 5), uniform("selftest.residual", ROWS * COLUMNS, -1, 1),
+                 uniform("selftest.weight", COLUMNS, 0.5, 1.5), uniform("selftest.bias", COLUMNS, -1, 1),
+                 malloc(ROWS * COLUMNS * sizeof(real))};
+    for (size_t i = 0; i < COUNT_OF(b); i++)
+        if (b[i] == NULL) return done(SEGFM_OK, b, COUNT_OF(b), error);
+    nn_add_layernorm_forward(r, ROWS, COLUMNS, b[1], b[0], b[2], b[3], REAL_C(1e-5), b[4]);
+    segfm_status status = take(out, b[0], ROWS * COLUMNS, error);
+    return done(status == SEGFM_OK ? take(out, b[4], ROWS * COLUMNS, error) : status, b, COUNT_OF(b), error);
+}
+
 static segfm_status run_gelu(const nn_run *r, io_buffer *out, segfm_error *error) {
     enum { N = 50021 };
     real *b[] = {uniform("selftest.x", N, -6, 6)};
@@ -474,6 +486,7 @@ static const vector vectors[] = {
     {"attention-naive", 0x2be59a8f13f5a272U, run_attention_naive},
     {"layernorm", 0x59694ce38275fa31U, run_layernorm},
     {"layernorm-block", 0x215b08ac7a5740c2U, run_layernorm_block},
+    {"add-layernorm", 0x91ea3a1b2974c7b4U, run_add_layernorm},
     {"sum", 0x6350e38c23415b46U, run_sum},
     {"add", 0x0d6cee28934be008U, run_add},
     {"relu", 0xfa229b70f193b8a1U, run_relu},
