@@ -1,7 +1,16 @@
 /* The session: volume + model + prompts → mask. Orchestration; the arithmetic is in nn and vol.
 
-   Frames: the scan; the crop (the scan's foreground; every box below is in it); the zoomed-out window (the whole crop at
-   the window's size); the region of interest (a part of the crop); the windows over the region. */
+   Frames: the scan (clicks, the user's box, the mask); the crop, which is the scan's foreground (every other box, the
+   logits); the zoomed-out window (the whole crop at the window's size); the region of interest (a part of the crop); the
+   windows over the region.
+
+   What stands is a function of the object's actions, box and clicks, in their order:
+     low masks     one for the zoomed-out window, one for each window of the region: what the decoder made of the box and
+                   the clicks that the window shows
+     corrections   for each click in the region, what the corrector wrote
+     logits        the low masks' mean, then the corrections in order, then the clicks (compose)
+   A click changes the low masks of the windows that show it and adds a correction, so undo decodes those windows again
+   without it and drops the correction. */
 #include "segfm.h"
 
 #include <math.h>
@@ -29,20 +38,21 @@ static segfm_status no_memory(size_t bytes, segfm_error *error) {
     return base_fail(error, SEGFM_NO_MEMORY, "memory: got none, need %zu bytes", bytes);
 }
 
-segfm_model_options segfm_model_options_default(void) { return (segfm_model_options){0}; }
+segfm_model_options segfm_model_options_default(void) { return (segfm_model_options){.corrector = true}; }
 
 /* Binds file to model: once counting, once for real. */
 static segfm_status bind(segfm_model *model, const weights_file *file, const segfm_model_options *options,
                          segfm_error *error) {
     nn_arena arena = {0};
     int threads = nn_threads(options->threads);
-    segfm_status status = segvol_model_bind(&model->net, file, &arena, threads, NULL, NULL, error);
+    segfm_status status = segvol_model_bind(&model->net, file, &arena, options->corrector, threads, NULL, NULL, error);
     if (status != SEGFM_OK) return status;
     model->bytes = arena.used;
     model->memory = aligned_memory(arena.used);
     if (model->memory == NULL) return no_memory(arena.used, error);
     arena = (nn_arena){.base = model->memory, .capacity = arena.used};
-    return segvol_model_bind(&model->net, file, &arena, threads, options->done, options->done_user, error);
+    return segvol_model_bind(&model->net, file, &arena, options->corrector, threads, options->done, options->done_user,
+                             error);
 }
 
 segfm_status segfm_model_open(const void *bytes, size_t size, const segfm_model_options *options, segfm_model **out,
@@ -74,6 +84,8 @@ void segfm_model_window(const segfm_model *model, int64_t window[3]) {
     for (int axis = 0; axis < 3; axis++) window[axis] = model->net.config.spatial[axis];
 }
 
+bool segfm_model_has_corrector(const segfm_model *model) { return model->net.gru_count > 0; }
+
 size_t segfm_model_bytes(const segfm_model *model) { return sizeof *model + model->bytes; }
 
 /* ---- session ------------------------------------------------------------------------------------------------- */
@@ -83,27 +95,24 @@ size_t segfm_model_bytes(const segfm_model *model) { return sizeof *model + mode
 typedef struct slot {
     int64_t start[3];
     vol_box shown;
-    uint64_t pass;   /* the segmentation that used it last; 0: empty */
+    uint64_t pass;   /* the object that used it last; 0: empty */
     real *embedding; /* (segvol_image_count) */
 } slot;
 
 /* Slots are searched one by one, and a small model's embeddings would leave room for millions. */
 enum { MAX_SLOTS = 4096 };
 
-typedef struct click {
-    int64_t at[3]; /* in the scan */
-    bool foreground;
-} click;
+/* The logit that a click gives its voxel, at least: a probability of 0.99995. */
+static const real certain = 10;
 
-/* What the last segmentation found. */
-typedef struct result {
-    bool valid;
-    bool has_region;
-    vol_box region;      /* cut to the crop */
-    vol_box wide_region; /* as the reference computes it */
-    vol_box zoom_box;
-    int64_t windows, encoded, reused;
-} result;
+typedef enum action_kind { ACTION_RESET, ACTION_BOX, ACTION_CLICK } action_kind;
+
+/* One entry of the history; coordinates are the scan's. */
+typedef struct action {
+    action_kind kind;
+    bool foreground; /* of a click, at box.lo */
+    vol_box box;
+} action;
 
 struct segfm_session {
     const segvol_model *net;
@@ -115,31 +124,95 @@ struct segfm_session {
     vol_box crop;
     bool has_volume, has_zoom_embedding;
 
-    bool has_box;
-    vol_box box; /* in the scan */
-    click *clicks;
-    int click_count;
-    result found;
+    /* The history. The current object is actions[first, cursor); redo knows actions[cursor, used). */
+    action *actions; /* (capacity) */
+    int capacity, first, cursor, used;
+    bool has_box; /* actions[first] is a box, the clicks come after it */
 
-    real *image;              /* (cropped) */
-    real *region_logits;      /* (found.region); also scratch of the size of a scan */
-    uint8_t *prediction;      /* (cropped) mask of the zoom-out pass */
-    int32_t *source;          /* nearest source along x of every column of the crop */
-    real *zoom_image;         /* (window) */
-    real *zoom_logits;        /* (window) */
-    real *zoom_embedding;     /* (segvol_image_count) */
+    /* What stands. */
+    bool valid, has_region;
+    vol_box region;        /* cut to the crop */
+    vol_windows windows;   /* over the region */
+    int64_t window_count;
+    size_t steps;          /* of the corrector */
+    segfm_report report;
+    uint64_t pass; /* counts objects begun */
+    int64_t objects;
+
+    real *image, *logits; /* (cropped) */
+    uint8_t *mask;        /* (scan) */
+    uint8_t *prediction;  /* (cropped) mask of the zoom-out pass that began the object */
+    uint16_t *labels;     /* (scan) objects that are finished, or NULL */
+    real *zoom_image;     /* (window) */
+    real *zoom_embedding; /* (segvol_image_count) */
+    real *zoom_low;       /* (low_voxels) */
+    real *low;            /* (windows of the whole scan, low_voxels) */
+    real *corners;        /* (windows of the whole scan, 6) each one's box prompt */
+    real *spare;          /* (most_touched, low_voxels) what a click makes, until nothing can cancel it */
+    int64_t *touched;     /* (most_touched) the windows of spare; −1: the zoomed-out one */
+    size_t touched_count;
     real *part, *part_logits; /* (window) one window of the region */
     uint8_t *part_prediction; /* (window) */
     slot *slots;              /* (slot_count) */
     size_t slot_count;
-    uint64_t pass;        /* counts segmentations */
     segvol_point *points; /* (max_clicks) prompts of one pass */
     segvol_workspace workspace;
+
+    /* Corrections; of each step, what it wrote. */
+    segvol_corrector corrector;
+    vol_samples samples;
+    real *coordinates, *delta, *offset; /* (2K, 3), (2K), (2K, 3) */
+    int64_t *written;                   /* (max_clicks, 2K) voxels of the crop … */
+    real *written_logits;               /* … and their logits … */
+    size_t *written_count;              /* (max_clicks) … and how many there are */
 };
 
 segfm_options segfm_options_default(void) {
     const size_t megabytes = sizeof(size_t) < 8 ? 64 : 512; /* of address space; what is not used costs no memory */
-    return (segfm_options){.max_clicks = 64, .cache_bytes = megabytes << 20};
+    return (segfm_options){
+        .click_by = SEGFM_BY_DECODER | SEGFM_BY_CORRECTOR, .max_clicks = 64, .cache_bytes = megabytes << 20};
+}
+
+static size_t points_of(const segvol_model *net) { return net->gru_count > 0 ? 2 * (size_t)net->config.topk : 0; }
+
+static void plan_windows(segfm_session *s, nn_arena *arena) {
+    vol_windows all; /* no region has more windows than the whole scan */
+    vol_windows_plan(s->scan, s->window, &all);
+    size_t low = s->net->low_voxels, windows = 1, most_touched = 1;
+    for (int axis = 0; axis < 3; axis++) {
+        int64_t step = all.interval[axis], most = (s->window.n[axis] + step - 1) / step + 1; /* the last one is pushed in */
+        windows = nn_times(windows, (size_t)all.count[axis]);
+        most_touched *= (size_t)(most < all.count[axis] ? most : all.count[axis]);
+    }
+    s->zoom_low = nn_arena_reals(arena, low);
+    s->low = nn_arena_reals(arena, nn_times(windows, low));
+    s->corners = nn_arena_reals(arena, nn_times(windows, 6));
+    s->spare = nn_arena_reals(arena, nn_times(most_touched, low));
+    s->touched = nn_arena_take(arena, most_touched, sizeof *s->touched);
+}
+
+static void plan_slots(segfm_session *s, nn_arena *arena) {
+    size_t image = segvol_image_count(s->net);
+    s->slot_count = s->options.cache_bytes / nn_plus(nn_times(image, sizeof(real)), sizeof(slot));
+    if (s->slot_count == 0) s->slot_count = 1;
+    if (s->slot_count > MAX_SLOTS) s->slot_count = MAX_SLOTS;
+    s->slots = nn_arena_take(arena, s->slot_count, sizeof *s->slots);
+    real *embeddings = nn_arena_reals(arena, nn_times(s->slot_count, image));
+    for (size_t i = 0; s->slots != NULL && embeddings != NULL && i < s->slot_count; i++)
+        s->slots[i] = (slot){.embedding = embeddings + i * image};
+}
+
+static segfm_status plan_corrector(segfm_session *s, nn_arena *arena, segfm_error *error) {
+    size_t clicks = (size_t)s->options.max_clicks, points = points_of(s->net);
+    if (points == 0) return SEGFM_OK;
+    vol_samples_plan(&s->samples, points / 2, s->scan, arena);
+    s->coordinates = nn_arena_reals(arena, 3 * points);
+    s->delta = nn_arena_reals(arena, points);
+    s->offset = nn_arena_reals(arena, 3 * points);
+    s->written = nn_arena_take(arena, nn_times(clicks, points), sizeof *s->written);
+    s->written_logits = nn_arena_reals(arena, nn_times(clicks, points));
+    s->written_count = nn_arena_take(arena, clicks, sizeof *s->written_count);
+    return segvol_corrector_plan(&s->corrector, s->net, clicks, s->options.threads, arena, error);
 }
 
 /* Lays a session for scans of `shape` out in the arena. */
@@ -151,27 +224,25 @@ static segfm_status plan(segfm_session *s, const segvol_model *net, vol_shape sh
     *s = (segfm_session){.net = net, .options = *options, .scan = shape};
     s->options.threads = nn_threads(options->threads);
     for (int axis = 0; axis < 3; axis++) s->window.n[axis] = net->config.spatial[axis];
-    size_t window = net->window_voxels, image = segvol_image_count(net), clicks = (size_t)options->max_clicks;
-    s->clicks = nn_arena_take(arena, clicks, sizeof *s->clicks);
+    size_t window = net->window_voxels, clicks = (size_t)options->max_clicks;
+    s->capacity = 2 * options->max_clicks + 16;
+    s->actions = nn_arena_take(arena, (size_t)s->capacity, sizeof *s->actions);
     s->points = nn_arena_take(arena, clicks, sizeof *s->points);
     s->image = nn_arena_reals(arena, scan);
-    s->region_logits = nn_arena_reals(arena, scan);
+    s->logits = nn_arena_reals(arena, scan);
+    s->mask = nn_arena_take(arena, scan, 1);
     s->prediction = nn_arena_take(arena, scan, 1);
-    s->source = nn_arena_take(arena, dims[2], sizeof *s->source);
+    if (options->keep_objects) s->labels = nn_arena_take(arena, scan, sizeof *s->labels);
     s->zoom_image = nn_arena_reals(arena, window);
-    s->zoom_logits = nn_arena_reals(arena, window);
-    s->zoom_embedding = nn_arena_reals(arena, image);
+    s->zoom_embedding = nn_arena_reals(arena, segvol_image_count(net));
     s->part = nn_arena_reals(arena, window);
     s->part_logits = nn_arena_reals(arena, window);
     s->part_prediction = nn_arena_take(arena, window, 1);
-    s->slot_count = options->cache_bytes / nn_plus(nn_times(image, sizeof(real)), sizeof(slot));
-    if (s->slot_count == 0) s->slot_count = 1;
-    if (s->slot_count > MAX_SLOTS) s->slot_count = MAX_SLOTS;
-    s->slots = nn_arena_take(arena, s->slot_count, sizeof *s->slots);
-    real *embeddings = nn_arena_reals(arena, nn_times(s->slot_count, image));
-    for (size_t i = 0; s->slots != NULL && embeddings != NULL && i < s->slot_count; i++)
-        s->slots[i] = (slot){.embedding = embeddings + i * image};
-    if (arena->failed) return no_memory(SIZE_MAX, error);
+    plan_windows(s, arena);
+    plan_slots(s, arena);
+    segfm_status status = plan_corrector(s, arena, error);
+    if (status == SEGFM_OK && arena->failed) return no_memory(SIZE_MAX, error);
+    if (status != SEGFM_OK) return status;
     return segvol_workspace_plan(&s->workspace, net, clicks + 2, s->options.threads, false, arena, error);
 }
 
@@ -186,6 +257,8 @@ static segfm_status count_bytes(const segfm_model *model, const int64_t shape[3]
         return base_fail(error, SEGFM_BAD_USAGE,
                          "session options: got %d clicks and %d threads, need 1 to 65536 and at least 0",
                          options->max_clicks, options->threads);
+    if (options->click_by > (SEGFM_BY_DECODER | SEGFM_BY_CORRECTOR) || (unsigned)options->variant > SEGFM_UPSTREAM)
+        return base_fail(error, SEGFM_BAD_USAGE, "session options: click_by or variant is none of its values");
     segfm_session s;
     nn_arena arena = {0};
     nn_arena_take(&arena, 1, sizeof s);
@@ -225,6 +298,7 @@ segfm_status segfm_session_new(const segfm_model *model, const int64_t shape[3],
     }
     s->owned = owned;
     s->bytes = need;
+    memset(s->mask, 0, vol_count(s->scan));
     *out = s;
     return SEGFM_OK;
 }
@@ -238,42 +312,64 @@ void segfm_session_free(segfm_session *session) {
 
 /* ---- the scan ------------------------------------------------------------------------------------------------ */
 
+/* Nothing stands: what an object is before its first action. */
+static void clear_result(segfm_session *s) {
+    s->valid = s->has_region = false;
+    s->window_count = 0;
+    s->steps = 0;
+    for (int axis = 0; axis < 3; axis++) s->report.zoom_box[axis] = s->report.zoom_box[3 + axis] = -1;
+    for (int axis = 0; axis < 3; axis++) s->report.region[axis] = s->report.region[3 + axis] = -1;
+}
+
+static void forget_object(segfm_session *s) {
+    s->first = s->cursor = s->used = 0;
+    s->has_box = false;
+    s->report = (segfm_report){0};
+    clear_result(s);
+    memset(s->mask, 0, vol_count(s->scan));
+}
+
 segfm_status segfm_set_volume(segfm_session *s, const float *voxels, segfm_error *error) {
     size_t n = vol_count(s->scan);
     for (size_t i = 0; i < n; i++)
         if (!isfinite(voxels[i]))
             return base_fail(error, SEGFM_BAD_INPUT, "voxel %zu of the scan is not a finite number", i);
-    segfm_reset(s);
+    forget_object(s);
+    s->objects = 0;
+    if (s->labels != NULL) memset(s->labels, 0, n * sizeof *s->labels);
     vol_foreground stats;
     vol_foreground_stats(voxels, n, s->options.threads, &stats);
-    vol_normalise(voxels, n, &stats, s->options.threads, s->region_logits);
-    s->crop = vol_foreground_box(s->region_logits, s->scan);
-    if (vol_box_is_empty(s->crop)) /* a constant scan: nothing to crop to */
-        for (int axis = 0; axis < 3; axis++) s->crop.lo[axis] = 0, s->crop.hi[axis] = s->scan.n[axis] - 1;
-    for (int axis = 0; axis < 3; axis++) s->cropped.n[axis] = s->crop.hi[axis] - s->crop.lo[axis] + 1;
-    vol_crop(s->region_logits, s->scan, s->crop, s->image);
-    vol_resize_nearest(s->image, s->cropped, s->zoom_image, s->window, s->options.threads);
-    for (int64_t x = 0; x < s->cropped.n[2]; x++)
-        s->source[x] = (int32_t)vol_nearest_source(x, s->window.n[2], s->cropped.n[2]);
+    vol_normalise(voxels, n, &stats, s->options.threads, s->logits);
+    s->crop = vol_foreground_box(s->logits, s->scan);
+    if (vol_box_is_empty(s->crop)) s->crop = vol_box_whole(s->scan); /* a constant scan: nothing to crop to */
+    s->cropped = vol_box_shape(s->crop);
+    vol_crop(s->logits, s->scan, s->crop, s->image);
+    vol_resize_nearest(s->image, s->cropped, s->zoom_image, s->window, vol_box_whole(s->window), s->options.threads);
     s->has_volume = true;
     s->has_zoom_embedding = false;
     for (size_t i = 0; i < s->slot_count; i++) s->slots[i].pass = 0;
     return SEGFM_OK;
 }
 
-void segfm_reset(segfm_session *s) {
-    s->has_box = false;
-    s->click_count = 0;
-    s->found = (result){0};
-}
-
 /* ---- prompts in other frames --------------------------------------------------------------------------------- */
 
-static vol_box box_in_crop(const segfm_session *s) {
-    vol_box b = s->has_box ? vol_box_intersect(s->box, s->crop) : vol_box_none();
-    if (!vol_box_is_empty(b))
-        for (int axis = 0; axis < 3; axis++) b.lo[axis] -= s->crop.lo[axis], b.hi[axis] -= s->crop.lo[axis];
+static int click_count(const segfm_session *s) { return s->cursor - s->first - s->has_box; }
+
+/* Click i of the object. */
+static const action *click_at(const segfm_session *s, int i) { return &s->actions[s->first + s->has_box + i]; }
+
+/* A box of the scan in the crop; the box of nothing when it lies outside. */
+static vol_box into_crop(const segfm_session *s, vol_box b) {
+    b = vol_box_intersect(b, s->crop);
+    for (int axis = 0; axis < 3 && !vol_box_is_empty(b); axis++)
+        b.lo[axis] -= s->crop.lo[axis], b.hi[axis] -= s->crop.lo[axis];
     return b;
+}
+
+static bool holds(vol_box outer, vol_box voxel) { return !vol_box_is_empty(vol_box_intersect(outer, voxel)); }
+
+static vol_box user_box(const segfm_session *s) {
+    return s->has_box ? into_crop(s, s->actions[s->first].box) : vol_box_none();
 }
 
 static void box_as_reals(vol_box b, real out[6]) {
@@ -281,160 +377,506 @@ static void box_as_reals(vol_box b, real out[6]) {
     for (int axis = 0; axis < 3; axis++) out[axis] = (real)b.lo[axis], out[3 + axis] = (real)b.hi[axis];
 }
 
-/* The clicks inside the crop, each moved to the zoomed-out voxel that its centre falls into. */
-static size_t zoomed_clicks(segfm_session *s) {
+/* Those of the first `clicks` clicks that lie in the crop, each moved to the zoomed-out voxel that its centre falls into
+   → points. */
+static size_t zoomed_points(segfm_session *s, int clicks) {
     size_t count = 0;
-    for (int i = 0; i < s->click_count; i++) {
-        int64_t at[3];
-        bool inside = true;
-        for (int axis = 0; axis < 3; axis++) {
-            at[axis] = s->clicks[i].at[axis] - s->crop.lo[axis];
-            inside = inside && at[axis] >= 0 && at[axis] < s->cropped.n[axis];
-            at[axis] = (2 * at[axis] + 1) * s->window.n[axis] / (2 * s->cropped.n[axis]);
-        }
-        if (inside) s->points[count++] = (segvol_point){(real)at[0], (real)at[1], (real)at[2], s->clicks[i].foreground};
+    for (int i = 0; i < clicks; i++) {
+        vol_box at = into_crop(s, click_at(s, i)->box);
+        if (vol_box_is_empty(at)) continue;
+        real to[3];
+        for (int axis = 0; axis < 3; axis++)
+            to[axis] = (real)((2 * at.lo[axis] + 1) * s->window.n[axis] / (2 * s->cropped.n[axis]));
+        s->points[count++] = (segvol_point){to[0], to[1], to[2], click_at(s, i)->foreground};
     }
     return count;
 }
 
-/* The clicks inside window w of the region, in its coordinates. */
-static size_t window_clicks(segfm_session *s, const vol_windows *plan_, int64_t w) {
+/* Those of the first `clicks` clicks that window w shows, in its coordinates → points. */
+static size_t window_points(segfm_session *s, int64_t w, int clicks) {
     size_t count = 0;
-    for (int i = 0; i < s->click_count; i++) {
-        vol_box voxel;
-        for (int axis = 0; axis < 3; axis++) voxel.lo[axis] = voxel.hi[axis] = s->clicks[i].at[axis] - s->crop.lo[axis];
-        vol_box b = vol_window_box(plan_, w, s->found.region.lo, voxel);
-        if (!vol_box_is_empty(b))
-            s->points[count++] = (segvol_point){(real)b.lo[0], (real)b.lo[1], (real)b.lo[2], s->clicks[i].foreground};
+    for (int i = 0; i < clicks; i++) {
+        vol_box at = into_crop(s, click_at(s, i)->box);
+        if (!vol_box_is_empty(at)) at = vol_window_box(&s->windows, w, s->region.lo, at);
+        if (!vol_box_is_empty(at))
+            s->points[count++] =
+                (segvol_point){(real)at.lo[0], (real)at.lo[1], (real)at.lo[2], click_at(s, i)->foreground};
     }
     return count;
 }
 
-/* ---- segmentation -------------------------------------------------------------------------------------------- */
+/* ---- decoder passes ------------------------------------------------------------------------------------------ */
 
-static bool go_on(const segfm_session *s, int64_t done, int64_t total) {
-    return s->options.progress == NULL || s->options.progress(s->options.progress_user, done, total);
+static segfm_status go_on(const segfm_session *s, int64_t done, int64_t total, segfm_error *error) {
+    if (s->options.progress == NULL || s->options.progress(s->options.progress_user, done, total)) return SEGFM_OK;
+    return base_fail(error, SEGFM_CANCELLED, "cancelled before pass %lld of %lld", (long long)done + 1,
+                     (long long)total);
 }
 
-/* The pass over the whole crop at the window's size → zoom_logits, prediction. */
-static void zoom_out(segfm_session *s, vol_box box) {
-    if (s->has_zoom_embedding) s->found.reused++;
+static void decode(segfm_session *s, const real *embedding, const segvol_prompts *prompts, real *low) {
+    segvol_decode(s->net, &s->workspace, embedding, prompts);
+    memcpy(low, s->workspace.masks, s->net->low_voxels * sizeof *low);
+    s->report.decoded++;
+}
+
+/* The pass over the whole crop at the window's size, with the box and the first `clicks` clicks. */
+static void decode_zoom(segfm_session *s, int clicks, real *low) {
+    if (s->has_zoom_embedding) s->report.reused++;
     else {
         segvol_encode(s->net, &s->workspace, s->zoom_image, s->zoom_embedding);
         s->has_zoom_embedding = true;
-        s->found.encoded++;
+        s->report.encoded++;
     }
-    s->found.zoom_box = s->has_box ? vol_resize_box(box, s->cropped, s->window) : vol_box_none();
+    vol_box box = vol_resize_box(user_box(s), s->cropped, s->window);
     real corners[6];
-    box_as_reals(s->found.zoom_box, corners);
-    segvol_prompts prompts = {s->points, zoomed_clicks(s), s->has_box ? corners : NULL};
-    segvol_decode(s->net, &s->workspace, s->zoom_embedding, &prompts);
-    segvol_upsample(s->net, &s->workspace, 0, s->zoom_logits);
-    vol_resize_nearest(s->zoom_logits, s->window, s->region_logits, s->cropped, s->options.threads);
-    size_t n = vol_count(s->cropped);
-    for (size_t i = 0; i < n; i++) s->prediction[i] = nn_sigmoid_above_half(s->region_logits[i]);
+    box_as_reals(box, corners);
+    for (int axis = 0; axis < 3; axis++)
+        s->report.zoom_box[axis] = box.lo[axis], s->report.zoom_box[3 + axis] = box.hi[axis];
+    segvol_prompts prompts = {s->points, zoomed_points(s, clicks), s->has_box ? corners : NULL};
+    decode(s, s->zoom_embedding, &prompts, low);
+}
+
+/* The part of the crop that window w shows. */
+static vol_box shown_by(const segfm_session *s, int64_t w) {
+    vol_box b = vol_window_box(&s->windows, w, s->region.lo, s->region);
+    int64_t start[3];
+    vol_windows_start(&s->windows, w, start);
+    for (int axis = 0; axis < 3; axis++) {
+        int64_t shift = s->region.lo[axis] + start[axis] - s->windows.pad_lo[axis];
+        b.lo[axis] += shift, b.hi[axis] += shift;
+    }
+    return b;
 }
 
 /* The embedding of window w of the region, encoded unless a slot still holds it. A full cache gives up what earlier
-   segmentations left, the oldest first; windows of this one that find no room share the last slot, so that the next pass
-   over the same windows finds all the others. */
-static const real *window_embedding(segfm_session *s, const vol_windows *windows, int64_t w) {
-    slot wanted = {.pass = s->pass}, *victim = &s->slots[s->slot_count - 1];
-    vol_windows_start(windows, w, wanted.start);
-    for (int axis = 0; axis < 3; axis++) {
-        int64_t start = wanted.start[axis] - windows->pad_lo[axis]; /* in the region */
-        int64_t end = start + windows->window.n[axis];
-        wanted.start[axis] = s->found.region.lo[axis] + start;
-        wanted.shown.lo[axis] = s->found.region.lo[axis] + (start > 0 ? start : 0);
-        wanted.shown.hi[axis] =
-            s->found.region.lo[axis] + (end < windows->region.n[axis] ? end : windows->region.n[axis]) - 1;
-    }
+   objects left, the oldest first; windows of this one that find no room share the last slot, so that the next pass over the
+   same windows finds all the others. */
+static const real *window_embedding(segfm_session *s, int64_t w) {
+    slot wanted = {.pass = s->pass, .shown = shown_by(s, w)}, *victim = &s->slots[s->slot_count - 1];
+    vol_windows_start(&s->windows, w, wanted.start);
+    for (int axis = 0; axis < 3; axis++) wanted.start[axis] += s->region.lo[axis] - s->windows.pad_lo[axis];
     for (size_t i = 0; i < s->slot_count; i++) {
         slot *c = &s->slots[i];
         if (c->pass != 0 && memcmp(c->start, wanted.start, sizeof c->start) == 0 &&
             memcmp(&c->shown, &wanted.shown, sizeof c->shown) == 0) {
             c->pass = s->pass;
-            s->found.reused++;
+            s->report.reused++;
             return c->embedding;
         }
         if (c->pass < victim->pass) victim = c;
     }
     wanted.embedding = victim->embedding;
     *victim = wanted;
-    vol_window_extract(s->image, s->cropped, s->found.region.lo, windows, w, s->part);
+    vol_window_extract(s->image, s->cropped, s->region.lo, &s->windows, w, s->part);
     segvol_encode(s->net, &s->workspace, s->part, victim->embedding);
-    s->found.encoded++;
+    s->report.encoded++;
     return victim->embedding;
 }
 
-/* One window of the region → part_logits. With a single window the box is the user's; with more, each window's box is
-   derived from the zoom-out prediction inside it. Without a user's box, a window with clicks needs no box. */
-static void zoom_in_window(segfm_session *s, const vol_windows *windows, int64_t w, vol_box user_box) {
+/* Window w of the region with its box and the first `clicks` clicks. Without a user's box, a window with clicks needs no
+   box. */
+static void decode_window(segfm_session *s, int64_t w, int clicks, real *low) {
+    segvol_prompts prompts = {s->points, window_points(s, w, clicks), s->corners + 6 * w};
+    if (!s->has_box && prompts.point_count > 0) prompts.box = NULL;
+    decode(s, window_embedding(s, w), &prompts, low);
+}
+
+/* With a single window its box is the user's; with more, each one's is derived from the zoom-out prediction inside it. */
+static void prompt_window(segfm_session *s, int64_t w) {
     vol_box box;
-    if (s->has_box && s->found.windows == 1) {
-        box = vol_window_box(windows, w, s->found.region.lo, user_box);
+    if (s->has_box && s->window_count == 1) {
+        box = vol_window_box(&s->windows, w, s->region.lo, user_box(s));
     } else {
-        vol_window_extract_mask(s->prediction, s->cropped, s->found.region.lo, windows, w, s->part_prediction);
+        vol_window_extract_mask(s->prediction, s->cropped, s->region.lo, &s->windows, w, s->part_prediction);
         box = vol_mask_prompt_box(s->part_prediction, s->window);
     }
-    real corners[6];
-    box_as_reals(box, corners);
-    segvol_prompts prompts = {s->points, window_clicks(s, windows, w), corners};
-    if (!s->has_box && prompts.point_count > 0) prompts.box = NULL;
-    segvol_decode(s->net, &s->workspace, window_embedding(s, windows, w), &prompts);
+    box_as_reals(box, s->corners + 6 * w);
+}
+
+/* ---- what is shown ------------------------------------------------------------------------------------------- */
+
+/* low upsampled → part_logits */
+static void upsample(segfm_session *s, const real *low) {
+    memcpy(s->workspace.masks, low, s->net->low_voxels * sizeof *low);
     segvol_upsample(s->net, &s->workspace, 0, s->part_logits);
 }
 
-/* Zoom out, find the region, zoom in (SPEC 4). */
-static segfm_status segment(segfm_session *s, segfm_error *error) {
-    vol_box box = box_in_crop(s);
-    s->found = (result){0};
-    s->pass++;
-    if (!go_on(s, 0, 1)) return base_fail(error, SEGFM_CANCELLED, "cancelled before the first pass");
-    zoom_out(s, box);
-    vol_box both = vol_box_union(vol_mask_bounds(s->prediction, s->cropped), box);
-    s->found.wide_region = vol_region(both, s->cropped, s->window);
-    s->found.region = s->found.wide_region;
-    for (int axis = 0; axis < 3; axis++)
-        if (s->found.region.hi[axis] >= s->cropped.n[axis]) s->found.region.hi[axis] = s->cropped.n[axis] - 1;
-    s->found.has_region = !s->options.zoom_only && !vol_box_is_empty(s->found.region);
-    if (s->found.has_region) {
-        vol_shape shape;
-        vol_windows windows;
-        for (int axis = 0; axis < 3; axis++) shape.n[axis] = s->found.region.hi[axis] - s->found.region.lo[axis] + 1;
-        vol_windows_plan(shape, s->window, &windows);
-        s->found.windows = vol_windows_total(&windows);
-        memset(s->region_logits, 0, vol_count(shape) * sizeof(real));
-        for (int64_t w = 0; w < s->found.windows; w++) {
-            if (!go_on(s, 1 + w, 1 + s->found.windows))
-                return base_fail(error, SEGFM_CANCELLED, "cancelled before window %lld of %lld", (long long)w + 1,
-                                 (long long)s->found.windows);
-            zoom_in_window(s, &windows, w, box);
-            vol_window_add(&windows, w, s->part_logits, s->region_logits);
-        }
-        vol_windows_average(&windows, s->region_logits, s->options.threads);
+/* Corrections and clicks, over the logits of the decoder. Doing it twice is doing it once. */
+static void overlay(segfm_session *s, int clicks) {
+    size_t points = points_of(s->net);
+    for (size_t step = 0; step < s->steps; step++)
+        for (size_t i = step * points; i < step * points + s->written_count[step]; i++)
+            s->logits[s->written[i]] = s->written_logits[i];
+    for (int i = 0; i < clicks && s->options.variant == SEGFM_SEED; i++) {
+        const action *click = click_at(s, i);
+        vol_box at = into_crop(s, click->box);
+        if (vol_box_is_empty(at)) continue;
+        real *logit = &s->logits[(at.lo[0] * s->cropped.n[1] + at.lo[1]) * s->cropped.n[2] + at.lo[2]];
+        if (click->foreground) *logit = *logit > certain ? *logit : certain;
+        else *logit = *logit < -certain ? *logit : -certain;
     }
-    go_on(s, 1 + s->found.windows, 1 + s->found.windows);
-    s->found.valid = true;
+}
+
+static bool lies_in(vol_box inner, vol_box outer) {
+    vol_box both = vol_box_intersect(inner, outer);
+    return memcmp(&both, &inner, sizeof both) == 0;
+}
+
+/* The logits of a part of the crop, from the low masks, the corrections, and the first `clicks` clicks. */
+static void compose(segfm_session *s, vol_box part, int clicks) {
+    vol_box inside = s->has_region ? vol_box_intersect(part, s->region) : vol_box_none();
+    if (!lies_in(part, inside)) {
+        upsample(s, s->zoom_low);
+        vol_resize_nearest(s->part_logits, s->window, s->logits, s->cropped, part, s->options.threads);
+    }
+    if (!vol_box_is_empty(inside)) {
+        vol_fill(s->logits, s->cropped, inside, 0);
+        for (int64_t w = 0; w < s->window_count; w++) {
+            if (!vol_window_meets(&s->windows, w, s->region.lo, inside)) continue;
+            upsample(s, s->low + (size_t)w * s->net->low_voxels);
+            vol_window_add(&s->windows, w, s->part_logits, s->region.lo, inside, s->cropped, s->logits);
+        }
+        vol_windows_average(&s->windows, s->region.lo, inside, s->cropped, s->options.threads, s->logits);
+    }
+    overlay(s, clicks);
+}
+
+/* Voxels of the mask in a line, x from..to, are not what they were. */
+static void count_changes(segfm_session *s, int64_t voxels, int64_t z, int64_t y, int64_t from, int64_t to) {
+    if (voxels == 0) return;
+    vol_box changed;
+    for (int axis = 0; axis < 3; axis++)
+        changed.lo[axis] = s->report.changed_box[axis], changed.hi[axis] = s->report.changed_box[3 + axis];
+    changed = vol_box_union(changed, (vol_box){{z, y, from}, {z, y, to}});
+    for (int axis = 0; axis < 3; axis++)
+        s->report.changed_box[axis] = changed.lo[axis], s->report.changed_box[3 + axis] = changed.hi[axis];
+    s->report.changed += voxels;
+}
+
+/* The mask's voxels outside of the crop, where only clicks reach. */
+static void refresh_outside(segfm_session *s) {
+    for (int i = 0; i < s->used; i++) {
+        const action *a = &s->actions[i];
+        if (a->kind != ACTION_CLICK || !vol_box_is_empty(into_crop(s, a->box))) continue;
+        const int64_t *at = a->box.lo;
+        bool inside = false;
+        for (int c = 0; c < click_count(s) && s->options.variant == SEGFM_SEED; c++)
+            if (memcmp(&click_at(s, c)->box, &a->box, sizeof a->box) == 0) inside = click_at(s, c)->foreground;
+        uint8_t *mask = &s->mask[(at[0] * s->scan.n[1] + at[1]) * s->scan.n[2] + at[2]];
+        s->report.inside += inside - *mask;
+        count_changes(s, *mask != inside, at[0], at[1], at[2], at[2]);
+        *mask = inside;
+    }
+}
+
+/* The mask of a part of the crop from the logits. */
+static void refresh(segfm_session *s, vol_box part) {
+    refresh_outside(s);
+    if (vol_box_is_empty(part)) return;
+    for (int64_t z = part.lo[0]; z <= part.hi[0]; z++)
+        for (int64_t y = part.lo[1]; y <= part.hi[1]; y++) {
+            const real *logits = s->logits + (z * s->cropped.n[1] + y) * s->cropped.n[2];
+            int64_t in_scan[3] = {z + s->crop.lo[0], y + s->crop.lo[1], s->crop.lo[2]};
+            uint8_t *mask = s->mask + (in_scan[0] * s->scan.n[1] + in_scan[1]) * s->scan.n[2] + in_scan[2];
+            int64_t voxels = 0, from = 0, to = 0;
+            for (int64_t x = part.lo[2]; x <= part.hi[2]; x++) {
+                bool inside = s->valid && nn_sigmoid_above_half(logits[x]);
+                if (mask[x] == inside) continue;
+                mask[x] = inside;
+                s->report.inside += inside ? 1 : -1;
+                if (voxels++ == 0) from = x;
+                to = x;
+            }
+            count_changes(s, voxels, in_scan[0], in_scan[1], in_scan[2] + from, in_scan[2] + to);
+        }
+}
+
+/* ---- segmentation -------------------------------------------------------------------------------------------- */
+
+/* How many clicks the passes that begin an object know: without a box there must be one. */
+static int clicks_to_begin(const segfm_session *s) { return s->has_box ? 0 : 1; }
+
+/* Zoom out, find the region, zoom in (SPEC 4): the low masks with which an object begins. */
+static segfm_status begin(segfm_session *s, segfm_error *error) {
+    int clicks = clicks_to_begin(s);
+    vol_box whole = vol_box_whole(s->cropped), prompt = s->has_box ? user_box(s) : into_crop(s, click_at(s, 0)->box);
+    clear_result(s);
+    s->pass++;
+    segfm_status status = go_on(s, 0, 1, error);
+    if (status != SEGFM_OK) return status;
+    decode_zoom(s, clicks, s->zoom_low);
+    compose(s, whole, 0);
+    size_t n = vol_count(s->cropped);
+    for (size_t i = 0; i < n; i++) s->prediction[i] = nn_sigmoid_above_half(s->logits[i]);
+    vol_box both = vol_box_union(vol_mask_bounds(s->prediction, s->cropped), prompt);
+    vol_box wide = vol_region(both, s->cropped, s->window);
+    bool has_region = !s->options.zoom_only && !vol_box_is_empty(wide);
+    if (has_region) {
+        for (int axis = 0; axis < 3; axis++)
+            s->report.region[axis] = wide.lo[axis], s->report.region[3 + axis] = wide.hi[axis];
+        s->region = vol_box_intersect(wide, whole);
+        vol_windows_plan(vol_box_shape(s->region), s->window, &s->windows);
+        s->window_count = vol_windows_total(&s->windows);
+    }
+    for (int64_t w = 0; w < s->window_count; w++) {
+        status = go_on(s, 1 + w, 1 + s->window_count, error);
+        if (status != SEGFM_OK) return status;
+        prompt_window(s, w);
+        decode_window(s, w, clicks, s->low + (size_t)w * s->net->low_voxels);
+    }
+    s->has_region = has_region;
+    s->valid = true;
+    compose(s, whole, 0);
     return SEGFM_OK;
 }
 
-/* ---- prompts ------------------------------------------------------------------------------------------------- */
+/* The pass over the whole scan knows the clicks up to the last one that no window of the region shows. */
+static int clicks_of_zoom(const segfm_session *s) {
+    for (int i = click_count(s) - 1; i >= clicks_to_begin(s); i--) {
+        vol_box at = into_crop(s, click_at(s, i)->box);
+        if (!vol_box_is_empty(at) && !(s->has_region && holds(s->region, at))) return i + 1;
+    }
+    return clicks_to_begin(s);
+}
+
+/* Decodes the windows that show a voxel (of the crop, or the box of nothing) anew, with all clicks there are. Changes
+   nothing when it is cancelled. *part: what of the crop may have changed. */
+static segfm_status decode_around(segfm_session *s, vol_box voxel, vol_box *part, segfm_error *error) {
+    size_t low = s->net->low_voxels;
+    *part = vol_box_none();
+    s->touched_count = 0;
+    if (vol_box_is_empty(voxel) || (s->options.click_by & SEGFM_BY_DECODER) == 0) return SEGFM_OK;
+    if (!s->has_region || !holds(s->region, voxel)) s->touched[s->touched_count++] = -1;
+    else
+        for (int64_t w = 0; w < s->window_count; w++)
+            if (vol_window_meets(&s->windows, w, s->region.lo, voxel)) s->touched[s->touched_count++] = w;
+    for (size_t i = 0; i < s->touched_count; i++) {
+        segfm_status status = go_on(s, (int64_t)i, (int64_t)s->touched_count, error);
+        if (status != SEGFM_OK) return status;
+        if (s->touched[i] < 0) decode_zoom(s, clicks_of_zoom(s), s->spare);
+        else decode_window(s, s->touched[i], click_count(s), s->spare + i * low);
+    }
+    for (size_t i = 0; i < s->touched_count; i++) {
+        int64_t w = s->touched[i];
+        memcpy(w < 0 ? s->zoom_low : s->low + (size_t)w * low, s->spare + i * low, low * sizeof(real));
+        *part = vol_box_union(*part, w < 0 ? vol_box_whole(s->cropped) : shown_by(s, w));
+    }
+    return SEGFM_OK;
+}
+
+/* Where the corrector works: the region, or without one all of the crop. Does it act on a click at this voxel of the crop? */
+static vol_box corrected_part(const segfm_session *s) { return s->has_region ? s->region : vol_box_whole(s->cropped); }
+
+static bool is_corrected(const segfm_session *s, vol_box voxel) {
+    return s->net->gru_count > 0 && (s->options.click_by & SEGFM_BY_CORRECTOR) != 0 && holds(corrected_part(s), voxel);
+}
+
+/* How many of the first `clicks` clicks were steps of the corrector. The published code has a block for each step, and none
+   after the last. */
+static size_t steps_of(const segfm_session *s, int clicks) {
+    size_t steps = 0;
+    for (int i = 0; i < clicks; i++) steps += is_corrected(s, into_crop(s, click_at(s, i)->box));
+    return s->options.variant == SEGFM_UPSTREAM && steps > s->net->gru_count ? s->net->gru_count : steps;
+}
+
+/* One step of the corrector for the newest click → *part, the bounds of what it wrote. */
+static void correct(segfm_session *s, vol_box *part) {
+    const action *click = click_at(s, click_count(s) - 1);
+    size_t points = points_of(s->net), step = s->steps;
+    *part = vol_box_none();
+    if (steps_of(s, click_count(s)) == step) return;
+    vol_variant variant = s->options.variant == SEGFM_UPSTREAM ? VOL_UPSTREAM : VOL_SEED;
+    vol_view view = {s->logits, s->cropped, corrected_part(s)};
+    vol_point_click at = {.label = click->foreground};
+    vol_box voxel = into_crop(s, click->box);
+    for (int axis = 0; axis < 3; axis++) at.at[axis] = voxel.lo[axis] - view.frame.lo[axis];
+    vol_sample(&view, variant, &at, 1, NULL, NULL, s->options.threads, &s->samples);
+    vol_sample_state(&view, variant, &at, 1, &s->samples, s->corrector.rows + step * 8 * points, s->coordinates);
+    segvol_corrector_step(s->net, &s->corrector, step, s->coordinates, s->delta, s->offset);
+    int64_t *written = s->written + step * points;
+    s->written_count[step] = vol_correction_writes(&view, variant, &s->samples, s->delta, s->offset, written,
+                                                   s->written_logits + step * points);
+    for (size_t i = 0; i < s->written_count[step]; i++) {
+        int64_t x = written[i] % s->cropped.n[2], line = written[i] / s->cropped.n[2];
+        int64_t y = line % s->cropped.n[1], z = line / s->cropped.n[1];
+        *part = vol_box_union(*part, (vol_box){{z, y, x}, {z, y, x}});
+    }
+    s->report.corrected = (int64_t)s->written_count[step];
+    s->steps++;
+}
+
+/* What the newest click adds to what stands, after its decoder passes. → *part grows by what may have changed. */
+static void finish_click(segfm_session *s, vol_box *part) {
+    vol_box written;
+    correct(s, &written);
+    overlay(s, click_count(s));
+    *part = vol_box_union(*part, written);
+    *part = vol_box_union(*part, into_crop(s, click_at(s, click_count(s) - 1)->box));
+}
+
+static segfm_status add_click(segfm_session *s, vol_box *part, segfm_error *error) {
+    int clicks = click_count(s);
+    segfm_status status = decode_around(s, into_crop(s, click_at(s, clicks - 1)->box), part, error);
+    if (status != SEGFM_OK) return status;
+    if (!vol_box_is_empty(*part)) compose(s, *part, clicks - 1);
+    finish_click(s, part);
+    return SEGFM_OK;
+}
+
+/* Makes the object's result from nothing, action by action. */
+static segfm_status rebuild(segfm_session *s, segfm_error *error) {
+    vol_box part = vol_box_whole(s->cropped);
+    int end = s->cursor, clicks = click_count(s);
+    segfm_status status = SEGFM_OK;
+    clear_result(s);
+    if (s->has_box || clicks > 0) {
+        status = begin(s, error);
+        for (int i = 0; status == SEGFM_OK && i < clicks; i++) {
+            s->cursor = end - clicks + i + 1; /* as it was then */
+            if (i < clicks_to_begin(s)) finish_click(s, &part);
+            else status = add_click(s, &part, error);
+        }
+        s->cursor = end;
+    }
+    return status;
+}
+
+/* ---- history ------------------------------------------------------------------------------------------------- */
+
+/* Finds the object that the cursor stands in. */
+static void find_object(segfm_session *s) {
+    s->first = s->cursor;
+    s->has_box = false;
+    while (s->first > 0 && s->actions[s->first - 1].kind == ACTION_CLICK) s->first--;
+    if (s->first > 0 && s->actions[s->first - 1].kind == ACTION_BOX) s->first--, s->has_box = true;
+}
+
+static void start_report(segfm_session *s) {
+    s->report.decoded = s->report.encoded = s->report.reused = s->report.changed = s->report.corrected = 0;
+    for (int i = 0; i < 6; i++) s->report.changed_box[i] = -1;
+}
+
+/* What was begun and cancelled is as if it had been reset. */
+static void abandon(segfm_session *s) {
+    s->actions[s->cursor++] = (action){.kind = ACTION_RESET};
+    s->used = s->cursor;
+    find_object(s);
+    clear_result(s);
+    refresh(s, vol_box_whole(s->cropped));
+}
+
+/* The action at the cursor, which moves past it. */
+static segfm_status do_next(segfm_session *s, segfm_error *error) {
+    bool is_click = s->actions[s->cursor].kind == ACTION_CLICK;
+    vol_box part = vol_box_whole(s->cropped);
+    s->cursor++;
+    find_object(s);
+    bool adds = is_click && click_count(s) > clicks_to_begin(s);
+    segfm_status status = adds ? add_click(s, &part, error) : rebuild(s, error);
+    if (status != SEGFM_OK) {
+        s->cursor--;
+        find_object(s);
+        if (!adds) clear_result(s); /* a first click leaves nothing, as before it */
+        if (!is_click) abandon(s);
+        return status;
+    }
+    refresh(s, part);
+    go_on(s, 1, 1, NULL); /* all is done, whatever it says */
+    return SEGFM_OK;
+}
 
 static segfm_status check_volume(const segfm_session *s, segfm_error *error) {
     return s->has_volume ? SEGFM_OK : base_fail(error, SEGFM_BAD_USAGE, "the session has no scan yet");
 }
 
-/* A cancelled segmentation leaves half a result: forget it. */
-static segfm_status update(segfm_session *s, segfm_error *error) {
-    segfm_status status = segment(s, error);
-    if (status != SEGFM_OK) segfm_reset(s);
+/* Room for one more action: what came before this object is forgotten when there is none. */
+static void make_room(segfm_session *s) {
+    if (s->cursor < s->capacity) return;
+    memmove(s->actions, s->actions + s->first, (size_t)(s->cursor - s->first) * sizeof *s->actions);
+    s->cursor -= s->first;
+    s->used = s->cursor;
+    s->first = 0;
+}
+
+/* A new action. When it is cancelled and changes nothing, what could be redone still can. */
+static segfm_status act(segfm_session *s, action a, segfm_error *error) {
+    make_room(s);
+    action redo = s->actions[s->cursor];
+    int used = s->used;
+    start_report(s);
+    s->actions[s->cursor] = a;
+    s->used = s->cursor + 1;
+    segfm_status status = do_next(s, error);
+    if (status != SEGFM_OK && a.kind == ACTION_CLICK) {
+        s->actions[s->cursor] = redo;
+        s->used = used;
+    }
     return status;
 }
+
+segfm_status segfm_undo(segfm_session *s, segfm_error *error) {
+    segfm_status status = check_volume(s, error);
+    if (status != SEGFM_OK) return status;
+    if (s->cursor == 0) return base_fail(error, SEGFM_BAD_USAGE, "there is nothing to undo");
+    start_report(s);
+    const action *undone = &s->actions[--s->cursor];
+    find_object(s);
+    bool click = undone->kind == ACTION_CLICK && (s->has_box || click_count(s) > 0);
+    if (click) { /* the windows that show it forget it, and its correction goes */
+        vol_box part;
+        status = decode_around(s, into_crop(s, undone->box), &part, error);
+        if (status != SEGFM_OK) {
+            s->cursor++;
+            find_object(s);
+            return status;
+        }
+        s->steps = steps_of(s, click_count(s));
+        compose(s, vol_box_whole(s->cropped), click_count(s));
+    } else {
+        status = rebuild(s, error);
+        if (status != SEGFM_OK) {
+            abandon(s);
+            return status;
+        }
+    }
+    refresh(s, vol_box_whole(s->cropped));
+    go_on(s, 1, 1, NULL);
+    return SEGFM_OK;
+}
+
+segfm_status segfm_redo(segfm_session *s, segfm_error *error) {
+    segfm_status status = check_volume(s, error);
+    if (status != SEGFM_OK) return status;
+    if (s->cursor == s->used) return base_fail(error, SEGFM_BAD_USAGE, "there is nothing to redo");
+    start_report(s);
+    return do_next(s, error);
+}
+
+void segfm_reset(segfm_session *s) {
+    if (s->has_volume && s->cursor > s->first) act(s, (action){.kind = ACTION_RESET}, NULL);
+    else start_report(s);
+}
+
+segfm_status segfm_next_object(segfm_session *s, segfm_error *error) {
+    segfm_status status = check_volume(s, error);
+    if (status != SEGFM_OK) return status;
+    if (s->objects == UINT16_MAX - 1) /* the object that is begun needs a label too */
+        return base_fail(error, SEGFM_BAD_USAGE, "objects: there is no label for more than %d", UINT16_MAX);
+    s->objects++;
+    size_t n = vol_count(s->scan);
+    for (size_t i = 0; s->labels != NULL && i < n; i++)
+        if (s->mask[i] != 0) s->labels[i] = (uint16_t)s->objects;
+    forget_object(s);
+    start_report(s);
+    return SEGFM_OK;
+}
+
+/* ---- prompts ------------------------------------------------------------------------------------------------- */
 
 segfm_status segfm_box(segfm_session *s, const int64_t box[6], segfm_error *error) {
     segfm_status status = check_volume(s, error);
     if (status != SEGFM_OK) return status;
+    action a = {.kind = ACTION_BOX};
     for (int axis = 0; axis < 3; axis++) {
         int64_t lo = box[axis], hi = box[3 + axis];
         if (lo > hi)
@@ -443,89 +885,83 @@ segfm_status segfm_box(segfm_session *s, const int64_t box[6], segfm_error *erro
         if (lo < 0 || hi >= s->scan.n[axis])
             return base_fail(error, SEGFM_BAD_USAGE, "box, axis %c: got %lld to %lld, the scan has 0 to %lld",
                              "zyx"[axis], (long long)lo, (long long)hi, (long long)s -> scan.n[axis] - 1);
+        a.box.lo[axis] = lo, a.box.hi[axis] = hi;
     }
-    segfm_reset(s);
-    s->has_box = true;
-    for (int axis = 0; axis < 3; axis++) s->box.lo[axis] = box[axis], s->box.hi[axis] = box[3 + axis];
-    return update(s, error);
+    return act(s, a, error);
 }
 
 segfm_status segfm_click(segfm_session *s, const int64_t voxel[3], bool foreground, segfm_error *error) {
     segfm_status status = check_volume(s, error);
     if (status != SEGFM_OK) return status;
-    for (int axis = 0; axis < 3; axis++)
+    action a = {.kind = ACTION_CLICK, .foreground = foreground};
+    for (int axis = 0; axis < 3; axis++) {
         if (voxel[axis] < 0 || voxel[axis] >= s->scan.n[axis])
             return base_fail(error, SEGFM_BAD_USAGE, "click, axis %c: got %lld, the scan has 0 to %lld", "zyx"[axis],
                              (long long)voxel[axis], (long long)s -> scan.n[axis] - 1);
-    if (s->click_count == s->options.max_clicks)
+        a.box.lo[axis] = a.box.hi[axis] = voxel[axis];
+    }
+    if (click_count(s) == s->options.max_clicks)
         return base_fail(error, SEGFM_BAD_USAGE, "clicks: the session has room for %d", s->options.max_clicks);
-    s->clicks[s->click_count++] = (click){{voxel[0], voxel[1], voxel[2]}, foreground};
-    return update(s, error);
+    return act(s, a, error);
 }
 
 /* ---- results ------------------------------------------------------------------------------------------------- */
 
-/* One row (z,y) of the crop: where its logits come from. */
-typedef struct logit_row {
-    const real *zoom;   /* through source[x] */
-    const real *region; /* or NULL when the row misses the region */
-} logit_row;
-
-static logit_row row_of(const segfm_session *s, int64_t z, int64_t y) {
-    int64_t sz = vol_nearest_source(z, s->window.n[0], s->cropped.n[0]);
-    int64_t sy = vol_nearest_source(y, s->window.n[1], s->cropped.n[1]);
-    logit_row row = {s->zoom_logits + (sz * s->window.n[1] + sy) * s->window.n[2], NULL};
-    const vol_box *r = &s->found.region;
-    if (s->found.has_region && z >= r->lo[0] && z <= r->hi[0] && y >= r->lo[1] && y <= r->hi[1])
-        row.region =
-            s->region_logits + ((z - r->lo[0]) * (r->hi[1] - r->lo[1] + 1) + y - r->lo[1]) * (r->hi[2] - r->lo[2] + 1);
-    return row;
-}
-
-static real logit_at(const segfm_session *s, const logit_row *row, int64_t x) {
-    bool inside = row->region != NULL && x >= s->found.region.lo[2] && x <= s->found.region.hi[2];
-    return inside ? row->region[x - s->found.region.lo[2]] : row->zoom[s->source[x]];
-}
-
-/* Fills mask or logits (the other is NULL). */
-static segfm_status results(const segfm_session *s, uint8_t *mask, float *logits, size_t count, segfm_error *error) {
+static segfm_status check_room(const segfm_session *s, size_t count, segfm_error *error) {
     size_t n = vol_count(s->scan);
-    if (count < n) return base_fail(error, SEGFM_BAD_USAGE, "the result has %zu voxels, got room for %zu", n, count);
-    if (mask != NULL) memset(mask, 0, n);
-    for (size_t i = 0; logits != NULL && i < n; i++) logits[i] = -100.0f;
-    if (!s->found.valid) return SEGFM_OK;
-    for (int64_t z = 0; z < s->cropped.n[0]; z++)
-        for (int64_t y = 0; y < s->cropped.n[1]; y++) {
-            logit_row row = row_of(s, z, y);
-            size_t at =
-                (size_t)(((z + s->crop.lo[0]) * s->scan.n[1] + y + s->crop.lo[1]) * s->scan.n[2] + s->crop.lo[2]);
-            for (int64_t x = 0; x < s->cropped.n[2]; x++) {
-                real logit = logit_at(s, &row, x);
-                if (mask != NULL) mask[at + (size_t)x] = nn_sigmoid_above_half(logit);
-                else logits[at + (size_t)x] = (float)logit;
-            }
-        }
-    return SEGFM_OK;
+    return count >= n ? SEGFM_OK
+                      : base_fail(error, SEGFM_BAD_USAGE, "the result has %zu voxels, got room for %zu", n, count);
 }
 
 segfm_status segfm_mask(const segfm_session *s, uint8_t *mask, size_t count, segfm_error *error) {
-    return results(s, mask, NULL, count, error);
+    segfm_status status = check_room(s, count, error);
+    if (status == SEGFM_OK) memcpy(mask, s->mask, vol_count(s->scan));
+    return status;
 }
 
 segfm_status segfm_logits(const segfm_session *s, float *logits, size_t count, segfm_error *error) {
-    return results(s, NULL, logits, count, error);
+    segfm_status status = check_room(s, count, error);
+    if (status != SEGFM_OK) return status;
+    size_t n = vol_count(s->scan);
+    for (size_t i = 0; i < n; i++) logits[i] = -100.0f;
+    if (!s->valid) return SEGFM_OK;
+    const int64_t *scan = s->scan.n, *cropped = s->cropped.n;
+    for (int64_t z = 0; z < cropped[0]; z++)
+        for (int64_t y = 0; y < cropped[1]; y++) {
+            const real *from = s->logits + (z * cropped[1] + y) * cropped[2];
+            float *to = logits + ((z + s->crop.lo[0]) * scan[1] + y + s->crop.lo[1]) * scan[2] + s->crop.lo[2];
+            for (int64_t x = 0; x < cropped[2]; x++) to[x] = (float)from[x];
+        }
+    for (int i = 0; i < click_count(s) && s->options.variant == SEGFM_SEED; i++) { /* those outside of the crop */
+        const vol_box *at = &click_at(s, i)->box;
+        if (vol_box_is_empty(into_crop(s, *at)))
+            logits[(at->lo[0] * scan[1] + at->lo[1]) * scan[2] + at->lo[2]] =
+                click_at(s, i)->foreground ? (float)certain : -100.0f;
+    }
+    return SEGFM_OK;
 }
 
-static void box_out(vol_box b, int64_t out[6]) {
-    for (int axis = 0; axis < 3; axis++) out[axis] = b.lo[axis], out[3 + axis] = b.hi[axis];
+segfm_status segfm_labels(const segfm_session *s, uint16_t *labels, size_t count, segfm_error *error) {
+    segfm_status status = check_room(s, count, error);
+    if (status == SEGFM_OK && s->labels == NULL)
+        status = base_fail(error, SEGFM_BAD_USAGE, "labels: the session was made without keep_objects");
+    size_t n = vol_count(s->scan);
+    for (size_t i = 0; status == SEGFM_OK && i < n; i++)
+        labels[i] = s->mask[i] != 0 ? (uint16_t)(s->objects + 1) : s->labels[i];
+    return status;
 }
 
 void segfm_last_report(const segfm_session *s, segfm_report *out) {
-    vol_box none = vol_box_none();
-    box_out(s->has_volume ? s->crop : none, out->crop);
-    box_out(s->found.valid ? s->found.zoom_box : none, out->zoom_box);
-    box_out(s->found.has_region ? s->found.wide_region : none, out->region);
-    out->windows = s->found.windows;
-    out->encoded = s->found.encoded;
-    out->reused = s->found.reused;
+    *out = s->report;
+    for (int axis = 0; axis < 3; axis++) {
+        out->crop[axis] = s->has_volume ? s->crop.lo[axis] : -1;
+        out->crop[3 + axis] = s->has_volume ? s->crop.hi[axis] : -1;
+    }
+    out->windows = s->window_count;
+    out->clicks = click_count(s);
+    out->has_box = s->has_box;
+    out->objects = s->objects;
+    out->bytes = s->bytes;
+    out->can_undo = s->cursor > 0;
+    out->can_redo = s->cursor < s->used;
 }

@@ -406,11 +406,10 @@ static void replay_all(const replay *r, const real *image, real *logits) {
     vol_shape cropped = r->s->cropped;
     size_t n = vol_count(cropped);
     uint8_t *prediction = malloc(n), *part = malloc(vol_count(tiny_window));
-    real *sum = calloc(n, sizeof *sum);
     CHECK(box_is(vol_resize_box(r->box, cropped, tiny_window), r->boxes));
-    vol_resize_nearest(image, cropped, r->n->window, tiny_window, THREADS);
+    vol_resize_nearest(image, cropped, r->n->window, tiny_window, vol_box_whole(tiny_window), THREADS);
     replay_call(r, 0);
-    vol_resize_nearest(r->n->logits, tiny_window, logits, cropped, THREADS);
+    vol_resize_nearest(r->n->logits, tiny_window, logits, cropped, vol_box_whole(cropped), THREADS);
     for (size_t i = 0; i < n; i++) prediction[i] = nn_sigmoid_above_half(logits[i]);
 
     vol_windows w;
@@ -418,6 +417,7 @@ static void replay_all(const replay *r, const real *image, real *logits) {
     for (int k = 0; k < 3; k++)
         if (region.hi[k] >= cropped.n[k]) region.hi[k] = cropped.n[k] - 1;
     vol_windows_plan(vol_box_shape(region), tiny_window, &w);
+    vol_fill(logits, cropped, region, 0);
     if (CHECK(vol_windows_total(&w) == r->calls - 1 && r->calls > 2)) {
         for (int64_t i = 0; i + 1 < r->calls; i++) {
             vol_window_extract_mask(prediction, cropped, region.lo, &w, i, part);
@@ -425,16 +425,11 @@ static void replay_all(const replay *r, const real *image, real *logits) {
             CHECK(points_are_of_map(r, 1 + i, &w, region.lo));
             vol_window_extract(image, cropped, region.lo, &w, i, r->n->window);
             replay_call(r, 1 + i);
-            vol_window_add(&w, i, r->n->logits, sum);
+            vol_window_add(&w, i, r->n->logits, region.lo, region, cropped, logits);
         }
-        vol_windows_average(&w, sum, THREADS);
-        vol_shape s = w.region;
-        for (int64_t z = 0; z < s.n[0]; z++)
-            for (int64_t y = 0; y < s.n[1]; y++)
-                memcpy(logits + ((z + region.lo[0]) * cropped.n[1] + y + region.lo[1]) * cropped.n[2] + region.lo[2],
-                       sum + (z * s.n[1] + y) * s.n[2], (size_t)s.n[2] * sizeof *sum);
+        vol_windows_average(&w, region.lo, region, cropped, THREADS, logits);
     }
-    free(prediction), free(part), free(sum);
+    free(prediction), free(part);
 }
 
 static void check_boxpoints(const char *folder, network *n, const fixture *preprocess, const char *table) {
@@ -493,7 +488,7 @@ static void check_zoom_out(const segfm_session *session, const scan *s, const ch
     real *window = malloc(m * sizeof *window), *resized = malloc(n * sizeof *resized), *got = crop_logits(session, s);
     if (CHECK(want->array.count == m)) {
         for (size_t i = 0; i < m; i++) window[i] = (real)want->values[i];
-        vol_resize_nearest(window, tiny_window, resized, s->cropped, THREADS);
+        vol_resize_nearest(window, tiny_window, resized, s->cropped, vol_box_whole(s->cropped), THREADS);
         want->values = realloc(want->values, n * sizeof *want->values);
         for (size_t i = 0; i < n; i++) want->values[i] = (double)resized[i];
         want->array.count = n;

@@ -177,7 +177,7 @@ static void check_image(const prepared *p, const tensor *image, const tensor *zo
     for (size_t i = 0; i < n; i++) zeros &= (p->image[i] == 0) == (image->v[i] == 0);
     CHECK(zeros);
     real *out = malloc(m * sizeof *out);
-    vol_resize_nearest(p->image, p->cropped, out, tiny_window, THREADS);
+    vol_resize_nearest(p->image, p->cropped, out, tiny_window, vol_box_whole(tiny_window), THREADS);
     CHECK_CLOSE("zoomed-out image", out, zoomed->v, m, image_bound, 0);
     free(out);
 }
@@ -324,10 +324,10 @@ static void slide(const vol_windows *w, const real *image, const uint8_t *predic
         if (vol_windows_total(w) == 1) b = vol_window_box(w, i, origin, prompt);
         same &= same_box(b, box_of(boxes + 6 * i));
         predict(part, b);
-        vol_window_add(w, i, part, sum);
+        vol_window_add(w, i, part, origin, vol_box_whole(w->region), w->region, sum);
     }
     CHECK(same);
-    vol_windows_average(w, sum, THREADS);
+    vol_windows_average(w, origin, vol_box_whole(w->region), w->region, THREADS, sum);
     free(part), free(mask);
 }
 
@@ -403,7 +403,7 @@ static void check_object(const prepared *p, vol_box box, const tensor *logits, c
     CHECK(same_box(vol_resize_box(prompt, p->cropped, tiny_window), box_of(boxes)));
 
     for (size_t i = 0; i < m; i++) zoomed[i] = (real)logits->v[i];
-    vol_resize_nearest(zoomed, tiny_window, back, p->cropped, THREADS);
+    vol_resize_nearest(zoomed, tiny_window, back, p->cropped, vol_box_whole(p->cropped), THREADS);
     for (size_t i = 0; i < n; i++) mask[i] = nn_sigmoid_above_half(back[i]);
     vol_box region = vol_region(vol_box_union(vol_mask_bounds(mask, p->cropped), prompt), p->cropped, tiny_window);
     CHECK(same_box(region, box_of(roi)));

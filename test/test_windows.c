@@ -127,19 +127,56 @@ static void test_window_box(const layout *l) {
     free(cube), free(part);
 }
 
+/* The region's voxels of the volume, (region). */
+static void cut(const layout *l, const real *volume, real *region) {
+    vol_box b;
+    for (int k = 0; k < 3; k++) b.lo[k] = l->origin[k], b.hi[k] = l->origin[k] + l->region.n[k] - 1;
+    vol_crop(volume, l->volume, b, region);
+}
+
+/* A part made again must give the bits of the whole, and touch nothing else. */
+static void test_part(const layout *l, const vol_windows *w, const real *values, const real *whole) {
+    size_t n = vol_count(l->volume);
+    real *sum = malloc(n * sizeof *sum);
+    vol_box part;
+    for (int k = 0; k < 3; k++) {
+        part.lo[k] = l->origin[k] + l->region.n[k] / 3;
+        part.hi[k] = l->origin[k] + l->region.n[k] - 1 - l->region.n[k] / 4;
+    }
+    memcpy(sum, whole, n * sizeof *sum);
+    vol_fill(sum, l->volume, part, 0);
+    int64_t meet = 0;
+    for (int64_t i = 0; i < vol_windows_total(w); i++) {
+        real *shifted = malloc(vol_count(l->window) * sizeof *shifted);
+        for (size_t j = 0; j < vol_count(l->window); j++) shifted[j] = values[(j + (size_t)i) % vol_count(l->window)];
+        vol_window_add(w, i, shifted, l->origin, part, l->volume, sum);
+        meet += vol_window_meets(w, i, l->origin, part);
+        CHECK(vol_window_meets(w, i, l->origin, part) == !vol_box_is_empty(vol_window_box(w, i, l->origin, part)));
+        free(shifted);
+    }
+    vol_windows_average(w, l->origin, part, l->volume, 2, sum);
+    CHECK(meet > 0 && memcmp(sum, whole, n * sizeof *sum) == 0);
+    free(sum);
+}
+
 /* Small whole numbers add up exactly: the sums can be demanded to the bit, and so can the averages, one division each. */
 static void test_stitch(const layout *l) {
     vol_windows w;
     vol_windows_plan(l->region, l->window, &w);
-    size_t n = vol_count(l->region), m = vol_count(l->window);
-    real *sum = calloc(n, sizeof *sum), *want = calloc(n, sizeof *want), *again = malloc(n * sizeof *again);
-    real *values = malloc(m * sizeof *values);
+    size_t n = vol_count(l->region), m = vol_count(l->window), all = vol_count(l->volume);
+    real *sum = malloc(n * sizeof *sum), *want = calloc(n, sizeof *want), *again = malloc(all * sizeof *again);
+    real *values = malloc(m * sizeof *values), *base = malloc(m * sizeof *base), *volume = malloc(all * sizeof *volume);
+    vol_box region;
+    for (int k = 0; k < 3; k++) region.lo[k] = l->origin[k], region.hi[k] = l->origin[k] + l->region.n[k] - 1;
+    for (size_t j = 0; j < m; j++) base[j] = (real)(j * 7 % 101);
+    vol_fill(volume, l->volume, vol_box_whole(l->volume), -3);
+    vol_fill(volume, l->volume, region, 0);
     int *cover = calloc(n, sizeof *cover);
     for (int64_t i = 0; i < vol_windows_total(&w); i++) {
         int64_t start[3];
         vol_windows_start(&w, i, start);
-        for (size_t j = 0; j < m; j++) values[j] = (real)((j * 7 + (size_t)i * 13) % 101);
-        vol_window_add(&w, i, values, sum);
+        for (size_t j = 0; j < m; j++) values[j] = base[(j + (size_t)i) % m];
+        vol_window_add(&w, i, values, l->origin, region, l->volume, volume);
         for (int64_t z = 0, j = 0; z < l->window.n[0]; z++)
             for (int64_t y = 0; y < l->window.n[1]; y++)
                 for (int64_t x = 0; x < l->window.n[2]; x++, j++) {
@@ -151,10 +188,13 @@ static void test_stitch(const layout *l) {
                     cover[v]++;
                 }
     }
+    cut(l, volume, sum);
     CHECK(memcmp(sum, want, n * sizeof *sum) == 0);
-    memcpy(again, sum, n * sizeof *sum);
-    vol_windows_average(&w, sum, 1);
-    vol_windows_average(&w, again, 3);
+    memcpy(again, volume, all * sizeof *again);
+    vol_windows_average(&w, l->origin, region, l->volume, 1, volume);
+    vol_windows_average(&w, l->origin, region, l->volume, 3, again);
+    CHECK(memcmp(again, volume, all * sizeof *again) == 0);
+    cut(l, volume, sum);
     int bad = 0;
     for (size_t v = 0; v < n; v++) {
         bad += cover[v] == 0;
@@ -162,8 +202,11 @@ static void test_stitch(const layout *l) {
     }
     CHECK(bad == 0);
     CHECK(memcmp(sum, want, n * sizeof *sum) == 0);
-    CHECK(memcmp(again, want, n * sizeof *sum) == 0);
-    free(sum), free(want), free(again), free(values), free(cover);
+    size_t outside = 0;
+    for (size_t v = 0; v < all; v++) outside += volume[v] == -3;
+    CHECK(outside == all - n);
+    test_part(l, &w, base, volume);
+    free(sum), free(want), free(again), free(values), free(base), free(volume), free(cover);
 }
 
 int main(void) {

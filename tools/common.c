@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "tools.h"
@@ -42,7 +43,8 @@ void tool_bytes_done(void *user, const void *bytes, size_t n) {
     if (source != NULL) io_release(&source->mapping, bytes, n);
 }
 
-segfm_status tool_model_open(const char *path, const tool_common *common, tool_model *out, segfm_error *error) {
+segfm_status tool_model_open(const char *path, const tool_common *common, bool clicks, tool_model *out,
+                             segfm_error *error) {
     const unsigned char *bytes = NULL;
     size_t size = 0;
     if (path == NULL) {
@@ -58,6 +60,7 @@ segfm_status tool_model_open(const char *path, const tool_common *common, tool_m
     options.threads = common->threads;
     options.done = tool_bytes_done;
     options.done_user = out;
+    options.corrector = clicks;
     status = segfm_model_open(bytes, size, &options, &out->model, error);
     if (status != SEGFM_OK) {
         base_fail_where(error, status, path);
@@ -66,6 +69,8 @@ segfm_status tool_model_open(const char *path, const tool_common *common, tool_m
     }
     io_unmap_file(&out->mapping); /* the model has its own copy */
     io_buffer_free(&out->generated);
+    if (clicks && !common->quiet && !segfm_model_has_corrector(out->model))
+        fprintf(stderr, "segfm: %s has no corrector (GRU): clicks go through the decoder only\n", path);
     return SEGFM_OK;
 }
 
@@ -74,6 +79,12 @@ void tool_model_close(tool_model *m) {
     io_unmap_file(&m->mapping);
     io_buffer_free(&m->generated);
     *m = (tool_model){0};
+}
+
+double tool_milliseconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
 }
 
 bool tool_progress(void *user, int64_t done, int64_t total) {
@@ -109,8 +120,20 @@ bool tool_same_file(const char *a, const char *b) {
     return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
+segfm_status tool_sibling(const char *path, char *out, size_t capacity, segfm_error *error) {
+    size_t length = strlen(path);
+    if (length >= capacity) return base_fail(error, SEGFM_BAD_USAGE, "output %s: the name is too long", path);
+    memcpy(out, path, length + 1);
+    if (tool_ends_with(path, ".hdr")) memcpy(out + length - 4, ".img", 4);
+    else if (tool_ends_with(path, ".img")) memcpy(out + length - 4, ".hdr", 4);
+    return SEGFM_OK;
+}
+
 segfm_status tool_keep_input(const char *input, const char *output, segfm_error *error) {
-    if (input == NULL || output == NULL || !tool_same_file(input, output)) return SEGFM_OK;
+    char sibling[4096];
+    if (input == NULL || output == NULL) return SEGFM_OK;
+    segfm_status status = tool_sibling(output, sibling, sizeof sibling, error);
+    if (status != SEGFM_OK || (!tool_same_file(input, output) && !tool_same_file(input, sibling))) return status;
     base_fail(error, SEGFM_BAD_USAGE, "the output would replace the input %s", input);
     return base_fail_where(error, SEGFM_BAD_USAGE, output);
 }
@@ -149,4 +172,11 @@ void tool_names_free(tool_names *names) {
     for (size_t i = 0; i < names->count; i++) free(names->items[i]);
     free(names->items);
     *names = (tool_names){0};
+}
+
+segfm_status tool_check_nifti_name(const char *path, segfm_error *error) {
+    if (path == NULL || tool_ends_with(path, ".nii") || tool_ends_with(path, ".nii.gz") ||
+        tool_ends_with(path, ".hdr") || tool_ends_with(path, ".img"))
+        return SEGFM_OK;
+    return base_fail(error, SEGFM_BAD_USAGE, "output %s: the name must end in .nii, .nii.gz, .hdr or .img", path);
 }

@@ -23,8 +23,7 @@ static const command commands[] = {
      "  -o MASK       labels 0/1, uint8, with the scan's geometry\n"
      "  --logits L    logits as float32; -100 outside of the cropped foreground\n"
      "  --overlay FIG picture (PNG) of three planes through the box with the mask over the scan\n"
-     "  --variant V   seed (default) or upstream; they differ only in corrections, which this version does not make "
-     "yet\n"
+     "  --variant V   seed (default) or upstream (corrections as the published code makes them, for comparison)\n"
      "  --no-zoom     stop after the pass over the whole scan\n"},
     {"predict", command_predict, "a folder of challenge .npz files → their segmentations",
      "segfm predict IN_DIR OUT_DIR [-w W]\n\n"
@@ -49,6 +48,14 @@ static const command commands[] = {
     {"metrics", command_metrics, "how well a mask agrees with the truth",
      "segfm metrics --gt A --pred B [--json]\n\n"
      "  Dice (DSC) of every label of A.\n"},
+    {"session", command_session, "a dialogue: open, box, click, undo, … one command a line, JSON answers",
+     "segfm session [-w W]\n\n"
+     "  Reads commands from standard input, answers each with one JSON object on a line of standard output:\n"
+     "  ok or error, ms, voxels of the mask that changed, their bounds [x0,y0,z0,x1,y1,z1]. A bad command changes nothing.\n"
+     "  open [--volume K] SCAN        box [--world] x0,y0,z0,x1,y1,z1     click [--world] x,y,z,+|-\n"
+     "  undo   redo   reset           next (another object, same scan)   status   quit\n"
+     "  mask FILE   logits FILE       the current object; labels FILE: all objects, a label each\n"
+     "  Empty lines and lines that begin with # are passed over.\n"},
     {"selftest", command_selftest, "the built-in conformance vectors",
      "segfm selftest [--full]\n\n"
      "  Prints a hash for each; exit 1 when one differs from the stored one. --full adds a layer at full size.\n"},

@@ -1,3 +1,4 @@
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -107,4 +108,64 @@ void tool_scan_close(tool_scan *s) {
     io_nifti_free(&s->image);
     tool_scan_release(s);
     *s = (tool_scan){0};
+}
+
+/* ---- prompts ------------------------------------------------------------------------------------------------- */
+
+/* Millimetres (x,y,z) → the nearest voxel (x,y,z), through the inverse of the scan's affine. */
+static segfm_status voxel_of(const io_nifti *image, const double mm[3], int64_t voxel[3], segfm_error *error) {
+    const double(*a)[4] = image->affine;
+    double d[3], minor[3][3], det = 0;
+    for (int i = 0; i < 3; i++) {
+        int p = (i + 1) % 3, q = (i + 2) % 3;
+        d[i] = mm[i] - a[i][3];
+        for (int j = 0; j < 3; j++)
+            minor[i][j] = a[p][(j + 1) % 3] * a[q][(j + 2) % 3] - a[p][(j + 2) % 3] * a[q][(j + 1) % 3];
+        det += a[0][i] * (a[1][(i + 1) % 3] * a[2][(i + 2) % 3] - a[1][(i + 2) % 3] * a[2][(i + 1) % 3]);
+    }
+    for (int j = 0; j < 3; j++) { /* inverse = adjugate / determinant; minor[i][j] is already the cofactor of a[i][j] */
+        double v = (minor[0][j] * d[0] + minor[1][j] * d[1] + minor[2][j] * d[2]) / det;
+        if (!(fabs(v) < 1e9))
+            return base_fail(error, SEGFM_BAD_INPUT, "the scan's affine cannot turn millimetres into voxels");
+        voxel[j] = (int64_t)floor(v + 0.5);
+    }
+    return SEGFM_OK;
+}
+
+/* The text of a point or box: n/3 points (x,y,z) → voxels. */
+static segfm_status read_voxels(const char *text, const char *what, int n, bool world, const io_nifti *image,
+                                int64_t *out, segfm_error *error) {
+    if (!world) return tool_integers(text, what, n, -1000000000, 1000000000, out, error);
+    double mm[6];
+    segfm_status status = tool_numbers(text, what, n, mm, error);
+    for (int i = 0; status == SEGFM_OK && i < n; i += 3) status = voxel_of(image, mm + i, out + i, error);
+    return status;
+}
+
+segfm_status tool_read_box(const char *text, const char *what, bool world, const io_nifti *image, int64_t box[6],
+                           segfm_error *error) {
+    int64_t v[6];
+    segfm_status status = read_voxels(text, what, 6, world, image, v, error);
+    if (status != SEGFM_OK) return status;
+    for (int axis = 0; axis < 3; axis++) { /* corners in millimetres come in any order: an axis may be flipped */
+        bool swap = world && v[axis] > v[3 + axis];
+        box[2 - axis] = swap ? v[3 + axis] : v[axis];
+        box[5 - axis] = swap ? v[axis] : v[3 + axis];
+    }
+    return SEGFM_OK;
+}
+
+segfm_status tool_read_click(const char *text, const char *what, bool world, const io_nifti *image, int64_t voxel[3],
+                             bool *foreground, segfm_error *error) {
+    char numbers[128];
+    size_t n = strlen(text);
+    int64_t v[3];
+    if (n < 3 || n >= sizeof numbers || text[n - 2] != ',' || (text[n - 1] != '+' && text[n - 1] != '-'))
+        return base_fail(error, SEGFM_BAD_USAGE, "%s: got %s, need x,y,z,+ or x,y,z,-", what, text);
+    memcpy(numbers, text, n - 2);
+    numbers[n - 2] = '\0';
+    *foreground = text[n - 1] == '+';
+    segfm_status status = read_voxels(numbers, what, 3, world, image, v, error);
+    for (int axis = 0; axis < 3 && status == SEGFM_OK; axis++) voxel[axis] = v[2 - axis];
+    return status;
 }

@@ -318,7 +318,7 @@ static segfm_status run_nearest(const nn_run *r, io_buffer *out, segfm_error *er
     const vol_shape in = {{5, 64, 30}}, to = {{8, 110, 21}};
     real *b[] = {uniform("selftest.x", N, -1, 1), malloc(RESIZED * sizeof(real)), malloc(CROPPED * sizeof(real))};
     if (b[0] == NULL || b[1] == NULL || b[2] == NULL) return done(SEGFM_OK, b, COUNT_OF(b), error);
-    vol_resize_nearest(b[0], in, b[1], to, r->threads);
+    vol_resize_nearest(b[0], in, b[1], to, vol_box_whole(to), r->threads);
     vol_crop(b[0], in, (vol_box){{1, 10, 20}, {3, 59, 28}}, b[2]);
     segfm_status status = take(out, b[1], RESIZED, error);
     return done(status == SEGFM_OK ? take(out, b[2], CROPPED, error) : status, b, COUNT_OF(b), error);
@@ -339,9 +339,9 @@ static segfm_status run_windows(const nn_run *r, io_buffer *out, segfm_error *er
         status = take(out, b[2], WINDOW, error);
         for (size_t v = 0; v < WINDOW; v++)
             b[2][v] *= (real)(i + 1); /* windows that agreed would average to themselves */
-        vol_window_add(&w, i, b[2], b[1]);
+        vol_window_add(&w, i, b[2], (int64_t[]){0, 0, 0}, vol_box_whole(w.region), w.region, b[1]);
     }
-    vol_windows_average(&w, b[1], r->threads);
+    vol_windows_average(&w, (int64_t[]){0, 0, 0}, vol_box_whole(w.region), w.region, r->threads, b[1]);
     return done(status == SEGFM_OK ? take(out, b[1], REGION, error) : status, b, COUNT_OF(b), error);
 }
 

@@ -11,7 +11,7 @@
 /* argv[0] is the subcommand's name. */
 typedef segfm_status tool_command(int argc, char **argv, segfm_error *error);
 tool_command command_segment, command_predict, command_convert, command_info, command_trace, command_compare,
-    command_metrics, command_selftest, command_bench;
+    command_metrics, command_session, command_selftest, command_bench;
 
 /* ---- options (options.c) ------------------------------------------------------------------------------------- */
 
@@ -59,8 +59,10 @@ typedef struct tool_model {
     io_buffer generated; /* of a formula model */
     segfm_model *model;
 } tool_model;
-/* path NULL: the default model. "formula:tiny" and "formula:full" make the formula's. */
-segfm_status tool_model_open(const char *path, const tool_common *common, tool_model *out, segfm_error *error);
+/* path NULL: the default model. "formula:tiny" and "formula:full" make the formula's. clicks: with the corrector; says so
+   when there is none. */
+segfm_status tool_model_open(const char *path, const tool_common *common, bool clicks, tool_model *out,
+                             segfm_error *error);
 void tool_model_close(tool_model *m);
 /* The bytes of a weights file or formula model, without building a model of them. */
 segfm_status tool_weights_bytes(const char *path, tool_model *out, const unsigned char **bytes, size_t *size,
@@ -96,14 +98,44 @@ segfm_status tool_scan_open(const char *path, const char *volume, tool_scan *out
 /* Frees the voxels, keeps header and shape. */
 void tool_scan_release(tool_scan *s);
 void tool_scan_close(tool_scan *s);
+/* The text of a prompt, as the command line and `session` take it: voxels x,y,z or, with world, millimetres through the
+   scan's affine. x0,y0,z0,x1,y1,z1 → {z0,y0,x0,z1,y1,x1}; x,y,z,+ or x,y,z,- → {z,y,x} and which it is. `what` names it in the
+   error. */
+segfm_status tool_read_box(const char *text, const char *what, bool world, const io_nifti *image, int64_t box[6],
+                           segfm_error *error);
+segfm_status tool_read_click(const char *text, const char *what, bool world, const io_nifti *image, int64_t voxel[3],
+                             bool *foreground, segfm_error *error);
 /* An array of an npz archive: *bytes holds what *array points into. SEGFM_BAD_INPUT when there is none of that name. */
 segfm_status tool_npz_array(const io_zip *zip, const char *name, io_buffer *bytes, io_array *array, segfm_error *error);
+
+/* A case of the challenge: the scan and, per class, a box and/or clicks. (challenge.c) */
+typedef struct tool_challenge {
+    io_mapping file;
+    io_zip zip;
+    tool_scan scan;
+    io_buffer box_bytes, click_bytes, order_bytes, previous_bytes;
+    io_pickle boxes, clicks, order; /* nodes NULL: the case has none */
+    bool has_previous;
+    io_array previous; /* prev_pred, the scan's shape: the labels of the step before */
+    uint32_t classes;
+} tool_challenge;
+segfm_status tool_challenge_open(const char *path, tool_challenge *out, segfm_error *error);
+void tool_challenge_close(tool_challenge *c);
+/* The box of class i (from 0) as {z0,y0,x0,z1,y1,x1}: the rectangle on the middle slice, extruded. */
+segfm_status tool_challenge_box(const tool_challenge *c, uint32_t i, bool *has, int64_t box[6], segfm_error *error);
+/* Gives the session, which has the scan, the prompts of class i. *prompted: there were any. */
+segfm_status tool_challenge_prompt(const tool_challenge *c, uint32_t i, segfm_session *session, bool *prompted,
+                                   segfm_error *error);
+/* Clicks that the sessions of `predict` and `session` have room for. */
+enum { TOOL_MAX_CLICKS = 1024 };
 
 /* A picture of the three planes through the middle of the box (without one: of the mask): the scan in grey, the mask
    tinted, the box outlined. box (z0,y0,x0,z1,y1,x1) or NULL. (overlay.c) */
 segfm_status tool_overlay(const char *path, const tool_scan *scan, const uint8_t *mask, const int64_t *box,
                           segfm_error *error);
 
+/* Milliseconds of a clock that only runs forwards. */
+double tool_milliseconds(void);
 /* A progress callback for segfm_options that draws a line on stderr when it is a terminal. */
 segfm_progress tool_progress;
 
@@ -121,7 +153,11 @@ void tool_names_free(tool_names *names);
 bool tool_ends_with(const char *text, const char *suffix);
 /* Both paths lead to one existing file or folder. */
 bool tool_same_file(const char *a, const char *b);
-/* SEGFM_BAD_USAGE when writing `output` would replace `input`; either may be NULL. */
+/* SEGFM_BAD_USAGE unless the path (or NULL) names a NIfTI file. */
+segfm_status tool_check_nifti_name(const char *path, segfm_error *error);
+/* out = the other file of a .hdr/.img pair, or the path itself when it names none. */
+segfm_status tool_sibling(const char *path, char *out, size_t capacity, segfm_error *error);
+/* SEGFM_BAD_USAGE when writing `output`, or its sibling, would replace `input`; either may be NULL. */
 segfm_status tool_keep_input(const char *input, const char *output, segfm_error *error);
 
 #endif

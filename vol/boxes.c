@@ -15,6 +15,8 @@ bool vol_box_is_empty(vol_box b) {
 
 vol_box vol_box_none(void) { return (vol_box){{-1, -1, -1}, {-1, -1, -1}}; }
 
+vol_box vol_box_whole(vol_shape s) { return (vol_box){{0, 0, 0}, {s.n[0] - 1, s.n[1] - 1, s.n[2] - 1}}; }
+
 vol_shape vol_box_shape(vol_box b) {
     vol_shape s;
     for (int k = 0; k < 3; k++) s.n[k] = b.hi[k] - b.lo[k] + 1;

@@ -1,4 +1,4 @@
-/* Nearest-neighbour resizing, of volumes and of boxes, and crops. */
+/* Nearest-neighbour resizing, of volumes and of boxes, crops, fills. */
 #include <assert.h>
 #include <string.h>
 
@@ -12,19 +12,17 @@ static inline int64_t source_of(int64_t i, float scale, int64_t in) {
 
 int64_t vol_nearest_source(int64_t i, int64_t in, int64_t out) { return source_of(i, (float)in / (float)out, in); }
 
-static void resize_row(const real *in, int64_t n, real *out, int64_t m) {
-    float scale = (float)n / (float)m;
-    for (int64_t x = 0; x < m; x++) out[x] = in[source_of(x, scale, n)];
-}
-
-void vol_resize_nearest(const real *in, vol_shape s, real *out, vol_shape o, int threads) {
+void vol_resize_nearest(const real *in, vol_shape s, real *out, vol_shape o, vol_box part, int threads) {
+    float scale = (float)s.n[2] / (float)o.n[2];
     (void)threads; /* unused without OpenMP */
 #pragma omp parallel for collapse(2) num_threads(threads)
-    for (int64_t z = 0; z < o.n[0]; z++)
-        for (int64_t y = 0; y < o.n[1]; y++) {
+    for (int64_t z = part.lo[0]; z <= part.hi[0]; z++)
+        for (int64_t y = part.lo[1]; y <= part.hi[1]; y++) {
             int64_t from_z = vol_nearest_source(z, s.n[0], o.n[0]);
             int64_t from_y = vol_nearest_source(y, s.n[1], o.n[1]);
-            resize_row(in + (from_z * s.n[1] + from_y) * s.n[2], s.n[2], out + (z * o.n[1] + y) * o.n[2], o.n[2]);
+            const real *from = in + (from_z * s.n[1] + from_y) * s.n[2];
+            real *to = out + (z * o.n[1] + y) * o.n[2];
+            for (int64_t x = part.lo[2]; x <= part.hi[2]; x++) to[x] = from[source_of(x, scale, s.n[2])];
         }
 }
 
@@ -42,6 +40,12 @@ vol_box vol_resize_box(vol_box b, vol_shape s, vol_shape o) {
         if (out.lo[k] < 0) return vol_box_none();
     }
     return out;
+}
+
+void vol_fill(real *volume, vol_shape s, vol_box b, real value) {
+    for (int64_t z = b.lo[0]; z <= b.hi[0]; z++)
+        for (int64_t y = b.lo[1]; y <= b.hi[1]; y++)
+            for (int64_t x = b.lo[2]; x <= b.hi[2]; x++) volume[(z * s.n[1] + y) * s.n[2] + x] = value;
 }
 
 void vol_crop(const real *in, vol_shape s, vol_box b, real *out) {

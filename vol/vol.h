@@ -15,10 +15,11 @@ typedef struct vol_box {
     int64_t lo[3], hi[3]; /* inclusive; empty when hi < lo or lo < 0 on some axis */
 } vol_box;
 
-/* Voxels of a shape; the caller has checked that they fit in memory. (This and the next three: boxes.c.) */
+/* Voxels of a shape; the caller has checked that they fit in memory. (This and the next four: boxes.c.) */
 size_t vol_count(vol_shape s);
 bool vol_box_is_empty(vol_box b);
 vol_box vol_box_none(void);         /* (−1,…,−1) */
+vol_box vol_box_whole(vol_shape s); /* all of a volume */
 vol_shape vol_box_shape(vol_box b); /* its extents; b is not empty */
 
 /* ---- normalise.c --------------------------------------------------------------------------------------------- */
@@ -47,11 +48,13 @@ vol_box vol_foreground_box(const real *image, vol_shape s);
 /* Nearest resize's source index of output index i: floor(float32(i)·(float32(in)/float32(out))), at most in−1;
    float32 in every build, because the exact rule differs (64→110, i=55). */
 int64_t vol_nearest_source(int64_t i, int64_t in, int64_t out);
-/* out (o) = nearest resize of `in` (s). */
-void vol_resize_nearest(const real *in, vol_shape s, real *out, vol_shape o, int threads);
+/* The part `part` of out (o) = nearest resize of `in` (s). */
+void vol_resize_nearest(const real *in, vol_shape s, real *out, vol_shape o, vol_box part, int threads);
 /* Box of the resized binary cube: the output indices whose source lies in the box (per axis the same as resizing the
    cube and taking the bounding box); empty when no source hits it. */
 vol_box vol_resize_box(vol_box b, vol_shape s, vol_shape o);
+/* Sets the box b of a volume (s) to a value. */
+void vol_fill(real *volume, vol_shape s, vol_box b, real value);
 /* The sub-volume b of in (s): out has the box's shape. b lies in the volume and is not empty. */
 void vol_crop(const real *in, vol_shape s, vol_box b, real *out);
 
@@ -95,11 +98,16 @@ void vol_window_extract_mask(const uint8_t *in, vol_shape s, const int64_t origi
 /* The part of a volume's box b that lies in window i, in the window's own coordinates; vol_box_none when they do not
    meet. (The box prompt of a lone window.) */
 vol_box vol_window_box(const vol_windows *w, int64_t i, const int64_t origin[3], vol_box b);
-/* Adds window i's values to the region's sums: sum (region), for voxels inside the region. Called in window order, so
-   that every voxel's sum is one fixed sequence. */
-void vol_window_add(const vol_windows *w, int64_t i, const real *values, real *sum);
+/* The next three work on the part `part` (a box in the region, in the volume's coordinates) of a volume (s) in which the
+   region's lowest corner is `origin`. */
+/* Does window i show a voxel of the part? */
+bool vol_window_meets(const vol_windows *w, int64_t i, const int64_t origin[3], vol_box part);
+/* Adds window i's values to the sums of the part. Called in window order, so that every voxel's sum is one fixed sequence. */
+void vol_window_add(const vol_windows *w, int64_t i, const real *values, const int64_t origin[3], vol_box part,
+                    vol_shape s, real *sum);
 /* sum[v] /= number of windows covering voxel v (computed, not stored). */
-void vol_windows_average(const vol_windows *w, real *sum, int threads);
+void vol_windows_average(const vol_windows *w, const int64_t origin[3], vol_box part, vol_shape s, int threads,
+                         real *sum);
 
 /* ---- overlap.c ----------------------------------------------------------------------------------------------- */
 

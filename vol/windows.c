@@ -106,12 +106,34 @@ vol_box vol_window_box(const vol_windows *w, int64_t i, const int64_t origin[3],
     return part;
 }
 
-void vol_window_add(const vol_windows *w, int64_t i, const real *values, real *sum) {
-    overlap o = window_overlap(w, i);
+/* The overlap of window i, cut to `part`; false when nothing of it is left. Both frames are moved alike. */
+static bool part_overlap(const vol_windows *w, int64_t i, const int64_t origin[3], vol_box part, overlap *o) {
+    *o = window_overlap(w, i);
+    for (int k = 0; k < 3; k++) {
+        int64_t lo = max64(o->outer[k], part.lo[k] - origin[k]);
+        int64_t hi = min64(o->outer[k] + o->length[k] - 1, part.hi[k] - origin[k]);
+        if (hi < lo) return false;
+        o->inner[k] += lo - o->outer[k];
+        o->outer[k] = lo;
+        o->length[k] = hi - lo + 1;
+    }
+    return true;
+}
+
+bool vol_window_meets(const vol_windows *w, int64_t i, const int64_t origin[3], vol_box part) {
+    overlap o;
+    return part_overlap(w, i, origin, part, &o);
+}
+
+void vol_window_add(const vol_windows *w, int64_t i, const real *values, const int64_t origin[3], vol_box part,
+                    vol_shape s, real *sum) {
+    overlap o;
+    if (!part_overlap(w, i, origin, part, &o)) return;
+    for (int k = 0; k < 3; k++) o.outer[k] += origin[k];
     for (int64_t z = 0; z < o.length[0]; z++)
         for (int64_t y = 0; y < o.length[1]; y++) {
             const real *from = values + row_index(w->window, o.inner, z, y);
-            real *to = sum + row_index(w->region, o.outer, z, y);
+            real *to = sum + row_index(s, o.outer, z, y);
             for (int64_t x = 0; x < o.length[2]; x++) to[x] += from[x];
         }
 }
@@ -129,17 +151,21 @@ static int64_t axis_cover(const vol_windows *w, int k, int64_t v, int64_t *next)
     return covering;
 }
 
-void vol_windows_average(const vol_windows *w, real *sum, int threads) {
+void vol_windows_average(const vol_windows *w, const int64_t origin[3], vol_box part, vol_shape s, int threads,
+                         real *sum) {
+    vol_shape n = vol_box_shape(part);
     (void)threads; /* unused without OpenMP */
 #pragma omp parallel for collapse(2) num_threads(threads)
-    for (int64_t z = 0; z < w->region.n[0]; z++)
-        for (int64_t y = 0; y < w->region.n[1]; y++) {
-            real *row = sum + (z * w->region.n[1] + y) * w->region.n[2];
+    for (int64_t z = 0; z < n.n[0]; z++)
+        for (int64_t y = 0; y < n.n[1]; y++) {
+            real *row = sum + row_index(s, part.lo, z, y) - part.lo[2]; /* by the volume's x */
             int64_t next;
-            int64_t cover_zy = axis_cover(w, 0, z, &next) * axis_cover(w, 1, y, &next);
-            for (int64_t x = 0; x < w->region.n[2];) {
-                real divisor = (real)(cover_zy * axis_cover(w, 2, x, &next));
-                for (; x < next; x++) row[x] /= divisor;
+            int64_t cover = axis_cover(w, 0, part.lo[0] + z - origin[0], &next);
+            cover *= axis_cover(w, 1, part.lo[1] + y - origin[1], &next);
+            for (int64_t x = part.lo[2]; x <= part.hi[2];) {
+                real divisor = (real)(cover * axis_cover(w, 2, x - origin[2], &next));
+                int64_t end = min64(next + origin[2], part.hi[2] + 1);
+                for (; x < end; x++) row[x] /= divisor;
             }
         }
 }

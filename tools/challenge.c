@@ -1,0 +1,197 @@
+/* Cases of the challenge: .npz files with a scan and, per class, a box and/or clicks. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "tools.h"
+
+void tool_challenge_close(tool_challenge *c) {
+    io_pickle_free(&c->boxes);
+    io_pickle_free(&c->clicks);
+    io_pickle_free(&c->order);
+    io_buffer_free(&c->box_bytes);
+    io_buffer_free(&c->click_bytes);
+    io_buffer_free(&c->order_bytes);
+    io_buffer_free(&c->previous_bytes);
+    tool_scan_close(&c->scan);
+    io_zip_close(&c->zip);
+    io_unmap_file(&c->file);
+}
+
+/* An object array with one element per class; absent or without elements: *out stays empty. */
+static segfm_status read_objects(const io_zip *zip, const char *name, io_buffer *bytes, io_pickle *out,
+                                 uint32_t *classes, segfm_error *error) {
+    char member[64];
+    io_array array;
+    base_format(member, sizeof member, "%s.npy", name);
+    if (io_zip_find(zip, member) == NULL) return SEGFM_OK;
+    segfm_status status = tool_npz_array(zip, name, bytes, &array, error);
+    if (status != SEGFM_OK) return status;
+    if (array.dtype != IO_OBJECT) /* an empty list is saved as an array of no numbers */
+        return array.count == 0 ? SEGFM_OK
+                                : base_fail(error, SEGFM_BAD_INPUT, "array %s: got %s, need objects", name,
+                                            io_dtype_name(array.dtype));
+    status = io_pickle_parse(array.data, array.bytes, out, error);
+    if (status != SEGFM_OK) return status;
+    const io_pickle_node *root = &out->nodes[out->root];
+    if (root->kind != IO_PICKLE_LIST && (root->kind != IO_PICKLE_ARRAY || root->array.dtype != IO_OBJECT))
+        return base_fail(error, SEGFM_BAD_INPUT, "array %s: its pickle holds no array of objects", name);
+    if (root->count == 0) {
+        io_pickle_free(out);
+        *out = (io_pickle){0};
+        return SEGFM_OK;
+    }
+    if (*classes != 0 && root->count != *classes)
+        return base_fail(error, SEGFM_BAD_INPUT, "array %s: got %d classes, the array before it has %d", name,
+                         (int)root->count, (int)*classes);
+    *classes = root->count;
+    return SEGFM_OK;
+}
+
+/* prev_pred: a label map of the scan's shape, or none. */
+static segfm_status read_previous(tool_challenge *c, segfm_error *error) {
+    if (io_zip_find(&c->zip, "prev_pred.npy") == NULL) return SEGFM_OK;
+    io_array *a = &c->previous;
+    segfm_status status = tool_npz_array(&c->zip, "prev_pred", &c->previous_bytes, a, error);
+    if (status != SEGFM_OK) return status;
+    bool fits = a->dtype != IO_OBJECT && a->ndim == 3;
+    for (int axis = 0; fits && axis < 3; axis++) fits = a->shape[axis] == (size_t)c->scan.shape[axis];
+    c->has_previous = fits;
+    return fits ? SEGFM_OK
+                : base_fail(error, SEGFM_BAD_INPUT, "array prev_pred: need numbers in the shape of the scan");
+}
+
+segfm_status tool_challenge_open(const char *path, tool_challenge *c, segfm_error *error) {
+    *c = (tool_challenge){0};
+    segfm_status status = tool_scan_open(path, NULL, &c->scan, error);
+    if (status == SEGFM_OK) status = io_map_file(path, &c->file, error);
+    if (status == SEGFM_OK) status = io_zip_open(c->file.data, c->file.size, &c->zip, error);
+    if (status == SEGFM_OK) status = read_objects(&c->zip, "boxes", &c->box_bytes, &c->boxes, &c->classes, error);
+    if (status == SEGFM_OK) status = read_objects(&c->zip, "clicks", &c->click_bytes, &c->clicks, &c->classes, error);
+    if (status == SEGFM_OK && c->classes == 0)
+        status =
+            base_fail(error, SEGFM_BAD_INPUT, "no prompts: need an array boxes or clicks with one element per class");
+    if (status == SEGFM_OK && c->classes > UINT16_MAX)
+        status = base_fail(error, SEGFM_BAD_INPUT, "got %d classes, at most %d fit", (int)c->classes, UINT16_MAX);
+    if (status == SEGFM_OK)
+        status = read_objects(&c->zip, "clicks_order", &c->order_bytes, &c->order, &c->classes, error);
+    return status == SEGFM_OK ? read_previous(c, error) : status;
+}
+
+/* What the library says of a prompt of class i, with the class put before it; a prompt outside of the scan is the file's
+   fault here. */
+static segfm_status name_class(segfm_status status, const char *what, uint32_t i, segfm_error *error) {
+    if (status != SEGFM_BAD_USAGE) return status;
+    segfm_error said = *error;
+    return base_fail(error, SEGFM_BAD_INPUT, "%s, class %d: %s", what, (int)i + 1, said.message);
+}
+
+/* The class's element of an object array; NULL when there is none, or None. */
+static const io_pickle_node *entry_of(const io_pickle *p, uint32_t i) {
+    const io_pickle_node *entry = p->nodes == NULL ? NULL : io_pickle_child(p, &p->nodes[p->root], i);
+    return entry == NULL || entry->kind == IO_PICKLE_NONE ? NULL : entry;
+}
+
+/* An element of boxes → {z0,y0,x0,z1,y1,x1}: the rectangle on the middle slice, extruded from z_min to z_max. */
+static segfm_status box_of(const tool_challenge *c, uint32_t i, const io_pickle_node *entry, int64_t box[6],
+                           segfm_error *error) {
+    static const char *const keys[6] = {"z_min", "z_mid_y_min", "z_mid_x_min", "z_max", "z_mid_y_max", "z_mid_x_max"};
+    for (int k = 0; k < 6; k++) {
+        const io_pickle_node *value = io_pickle_get(&c->boxes, entry, keys[k]);
+        if (value == NULL || !io_pickle_int(value, &box[k]))
+            return base_fail(error, SEGFM_BAD_INPUT, "boxes, class %d: %s is missing or not a whole number", (int)i + 1,
+                             keys[k]);
+    }
+    return SEGFM_OK;
+}
+
+/* The [z,y,x] of one click: a list or a numeric array of three. */
+static bool click_voxel(const io_pickle *p, const io_pickle_node *node, int64_t voxel[3]) {
+    if (node->kind == IO_PICKLE_ARRAY && node->array.dtype != IO_OBJECT)
+        return node->array.count == 3 && io_array_to_i64(&node->array, voxel, NULL) == SEGFM_OK;
+    if (node->kind != IO_PICKLE_LIST || node->count != 3) return false;
+    for (uint32_t k = 0; k < 3; k++)
+        if (!io_pickle_int(io_pickle_child(p, node, k), &voxel[k])) return false;
+    return true;
+}
+
+/* The clicks of one class with one label. */
+typedef struct click_list {
+    const io_pickle_node *list; /* or NULL */
+    uint32_t next;
+    bool foreground;
+} click_list;
+
+static segfm_status list_of(const tool_challenge *c, uint32_t i, const io_pickle_node *entry, bool foreground,
+                            click_list *out, segfm_error *error) {
+    const char *key = foreground ? "fg" : "bg";
+    *out = (click_list){io_pickle_get(&c->clicks, entry, key), 0, foreground};
+    if (out->list != NULL && out->list->kind == IO_PICKLE_NONE) out->list = NULL;
+    if (out->list != NULL && out->list->kind != IO_PICKLE_LIST)
+        return base_fail(error, SEGFM_BAD_INPUT, "clicks, class %d: %s is not a list", (int)i + 1, key);
+    return SEGFM_OK;
+}
+
+/* Clicks `most` times from the list, or as often as it still has something. */
+static segfm_status click_from(segfm_session *session, const tool_challenge *c, uint32_t i, click_list *from,
+                               uint32_t most, segfm_error *error) {
+    for (; from->list != NULL && most > 0 && from->next < from->list->count; from->next++, most--) {
+        int64_t voxel[3];
+        if (!click_voxel(&c->clicks, io_pickle_child(&c->clicks, from->list, from->next), voxel))
+            return base_fail(error, SEGFM_BAD_INPUT, "clicks, class %d: %s click %d is not [z, y, x]", (int)i + 1,
+                             from->foreground ? "fg" : "bg", (int)from->next + 1);
+        segfm_status status =
+            name_class(segfm_click(session, voxel, from->foreground, error), "clicks", i, error);
+        if (status != SEGFM_OK) return status;
+    }
+    return SEGFM_OK;
+}
+
+static bool is_text(const io_pickle_node *node, const char *text) {
+    return node->kind == IO_PICKLE_STRING && node->length == strlen(text) && memcmp(node->string, text, node->length) == 0;
+}
+
+/* The clicks of class i in the order of clicks_order: a list of 'fg', 'bg' and None (no click at that step), or the newest
+   one's kind alone. What it does not tell of comes first fg, then bg. */
+static segfm_status click_in_order(segfm_session *session, const tool_challenge *c, uint32_t i, click_list *fg,
+                                   click_list *bg, segfm_error *error) {
+    const io_pickle_node *order = entry_of(&c->order, i);
+    segfm_status status = SEGFM_OK;
+    if (order != NULL && is_text(order, "fg")) status = click_from(session, c, i, bg, UINT32_MAX, error);
+    for (uint32_t k = 0; order != NULL && order->kind == IO_PICKLE_LIST && status == SEGFM_OK && k < order->count; k++) {
+        const io_pickle_node *kind = io_pickle_child(&c->order, order, k);
+        if (is_text(kind, "fg")) status = click_from(session, c, i, fg, 1, error);
+        else if (is_text(kind, "bg")) status = click_from(session, c, i, bg, 1, error);
+        else if (kind->kind != IO_PICKLE_NONE)
+            status = base_fail(error, SEGFM_BAD_INPUT, "clicks_order, class %d: element %d is not fg, bg or None",
+                               (int)i + 1, (int)k + 1);
+    }
+    if (status == SEGFM_OK) status = click_from(session, c, i, fg, UINT32_MAX, error);
+    return status == SEGFM_OK ? click_from(session, c, i, bg, UINT32_MAX, error) : status;
+}
+
+segfm_status tool_challenge_box(const tool_challenge *c, uint32_t i, bool *has, int64_t box[6], segfm_error *error) {
+    const io_pickle_node *entry = entry_of(&c->boxes, i);
+    *has = entry != NULL;
+    return *has ? box_of(c, i, entry, box, error) : SEGFM_OK;
+}
+
+segfm_status tool_challenge_prompt(const tool_challenge *c, uint32_t i, segfm_session *session, bool *prompted,
+                                   segfm_error *error) {
+    const io_pickle_node *click_entry = entry_of(&c->clicks, i);
+    bool has_box;
+    int64_t box[6];
+    segfm_report report;
+    segfm_status status = tool_challenge_box(c, i, &has_box, box, error);
+    if (status == SEGFM_OK && has_box) status = name_class(segfm_box(session, box, error), "boxes", i, error);
+    if (status == SEGFM_OK && click_entry != NULL) {
+        click_list fg, bg;
+        if (click_entry->kind != IO_PICKLE_DICT)
+            return base_fail(error, SEGFM_BAD_INPUT, "clicks, class %d: need a dictionary of fg and bg", (int)i + 1);
+        status = list_of(c, i, click_entry, true, &fg, error);
+        if (status == SEGFM_OK) status = list_of(c, i, click_entry, false, &bg, error);
+        if (status == SEGFM_OK) status = click_in_order(session, c, i, &fg, &bg, error);
+    }
+    segfm_last_report(session, &report);
+    *prompted = report.has_box || report.clicks > 0;
+    return status;
+}
