@@ -29,20 +29,21 @@ static segfm_status no_memory(size_t bytes, segfm_error *error) {
     return base_fail(error, SEGFM_NO_MEMORY, "memory: got none, need %zu bytes", bytes);
 }
 
-segfm_model_options segfm_model_options_default(void) { return (segfm_model_options){0}; }
+segfm_model_options segfm_model_options_default(void) { return (segfm_model_options){.corrector = true}; }
 
 /* Binds file to model: once counting, once for real. */
 static segfm_status bind(segfm_model *model, const weights_file *file, const segfm_model_options *options,
                          segfm_error *error) {
     nn_arena arena = {0};
     int threads = nn_threads(options->threads);
-    segfm_status status = segvol_model_bind(&model->net, file, &arena, threads, NULL, NULL, error);
+    segfm_status status = segvol_model_bind(&model->net, file, options->corrector, &arena, threads, NULL, NULL, error);
     if (status != SEGFM_OK) return status;
     model->bytes = arena.used;
     model->memory = aligned_memory(arena.used);
     if (model->memory == NULL) return no_memory(arena.used, error);
     arena = (nn_arena){.base = model->memory, .capacity = arena.used};
-    return segvol_model_bind(&model->net, file, &arena, threads, options->done, options->done_user, error);
+    return segvol_model_bind(&model->net, file, options->corrector, &arena, threads, options->done, options->done_user,
+                             error);
 }
 
 segfm_status segfm_model_open(const void *bytes, size_t size, const segfm_model_options *options, segfm_model **out,

@@ -34,6 +34,8 @@ typedef void segfm_bytes_done(void *user, const void *bytes, size_t n);
 /* Start from segfm_model_options_default(). */
 typedef struct segfm_model_options {
     int threads; /* for opening; 0: all the machine has */
+    bool
+        corrector; /* with the GRU blocks that clicks need, if the file has them: at full size as large as all the rest */
     segfm_bytes_done *done;
     void *done_user;
 } segfm_model_options;

@@ -101,6 +101,91 @@ void vol_window_add(const vol_windows *w, int64_t i, const real *values, real *s
 /* sum[v] /= number of windows covering voxel v (computed, not stored). */
 void vol_windows_average(const vol_windows *w, real *sum, int threads);
 
+/* ---- random.c ------------------------------------------------------------------------------------------------ */
+
+/* Mersenne Twister MT19937 (Matsumoto and Nishimura 1998), seeded from one 32-bit number as in its 2002 reference code:
+   the generator of numpy's RandomState and of PyTorch's CPU draws. */
+typedef struct vol_mt19937 {
+    uint32_t state[624];
+    int next;
+} vol_mt19937;
+void vol_mt19937_seed(vol_mt19937 *r, uint32_t seed);
+uint32_t vol_mt19937_next(vol_mt19937 *r);
+
+/* ---- sampling.c ---------------------------------------------------------------------------------------------- */
+
+/* What of the correction is computed how: as the system's description has it, or as the published code does (SPEC 5, 6,
+   11; kept for comparison with it). */
+typedef enum vol_variant { VOL_SEED, VOL_UPSTREAM } vol_variant;
+
+/* A click in the frame's coordinates; label 1: belongs to the object, 0: does not. */
+typedef struct vol_point_click {
+    int64_t at[3];
+    int label;
+} vol_point_click;
+
+/* The part `frame` of a volume of logits (shape), inside it and not empty. The coordinates below are relative to
+   frame.lo; D, H, W are the frame's extents. */
+typedef struct vol_view {
+    const real *logits;
+    vol_shape shape;
+    vol_box frame;
+} vol_view;
+
+/* A voxel of the frame (raster index) and what it is ranked by: (score, index) is a total order. */
+typedef struct vol_candidate {
+    real score;
+    size_t index;
+} vol_candidate;
+
+/* Numbers of candidates: which one goes into which of the K places. */
+typedef struct vol_pick {
+    size_t number, place;
+} vol_pick;
+
+/* 2K points: K uncertain voxels, then K likely errors. Where there are fewer, at = −1 and valid = 0.
+     value, uncertain: seed p = sigmoid(logit), upstream |p − ½|; −1 where not valid
+     value, error:     the label of the step's first click, valid or not */
+typedef struct vol_samples {
+    size_t k;
+    int32_t (*at)[3]; /* (2K) */
+    real *value;      /* (2K) */
+    uint8_t *valid;   /* (2K) */
+    /* scratch */
+    size_t room; /* candidates of a part of the frame */
+    vol_candidate *candidates;
+    int32_t *row; /* (W) */
+    vol_pick *picks;
+    size_t table_size;
+    vol_pick *table;
+} vol_samples;
+
+/* Lays samples for frames of at most this many voxels along each axis out in the arena. k ≥ 1. */
+void vol_samples_plan(vol_samples *s, size_t k, vol_shape largest_frame, nn_arena *arena);
+/* SPEC 5. Uncertain: 0.1 < p < 0.9, p = sigmoid(logit): the K of the smallest (|p − ½|, raster index), in that order
+   (upstream: in raster order when there are at most K).
+   Likely errors, seed: voxels within 20 (Euclidean) of a click whose predicted label (nn_sigmoid_above_half) is not the
+   click's; the K of the smallest (distance to the nearest such click, raster index), each voxel once.
+   Upstream: voxels predicted to be inside in the cubes of half-width 20 around the clicks, each once, in raster order; of
+   more than K the first K of torch.randperm, or with random NULL of the raster order. With truth (the frame's shape,
+   contiguous; not 0 = inside), upstream's rule for training: the first K voxels predicted otherwise.
+   clicks: those of this step, at least one; they may lie outside of the frame. */
+void vol_sample(const vol_view *v, vol_variant variant, const vol_point_click *clicks, size_t count,
+                const uint8_t *truth, vol_mt19937 *random, int threads, vol_samples *s);
+/* The corrector's input: rows (2, 8K), one for the uncertain points, one for the errors, 8 features of a point:
+   (z,y,x, value, valid, z,y,x of the first click); coordinates (2K, 3), the points' z,y,x once more. Seed: all
+   coordinates divided by (D−1, H−1, W−1) (0 where the extent is 1), those of points that are not valid −1. Upstream:
+   voxels. */
+void vol_sample_state(const vol_view *v, vol_variant variant, const vol_point_click *clicks, const vol_samples *s,
+                      real *rows, real *coordinates);
+/* What the corrector's outputs delta (2K) and offset (2K, 3) write: voxel[i] (index in the volume) becomes value[i]
+   (logit), in this order: of several for one voxel the last holds. Returns how many (≤ 2K).
+   Seed: valid points only; C = clamp(round(at + offset)), round as torch.round: half to even; value = delta.
+   Upstream: every point; C = clamp(trunc((at + offset) · (D−1, H−1, W−1))), which for voxels ends on the first or the last
+   index of each axis; value = sigmoid(delta), a probability in the place of a logit. */
+size_t vol_correction_writes(const vol_view *v, vol_variant variant, const vol_samples *s, const real *delta,
+                             const real *offset, int64_t *voxel, real *value);
+
 /* ---- overlap.c ----------------------------------------------------------------------------------------------- */
 
 /* Dice of label `label` in two label maps: 2·|A∩B|/(|A|+|B|); NAN when both are empty (undefined, to be counted). */
