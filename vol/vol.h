@@ -101,6 +101,15 @@ void vol_window_add(const vol_windows *w, int64_t i, const real *values, real *s
 /* sum[v] /= number of windows covering voxel v (computed, not stored). */
 void vol_windows_average(const vol_windows *w, real *sum, int threads);
 
+/* ---- distance.c ---------------------------------------------------------------------------------------------- */
+
+/* out (s) = squared Euclidean distance of every voxel to the nearest zero of the mask, in squared units of spacing
+   (z,y,x), each > 0: 0 on a zero, INFINITY everywhere when there is none. With spacing {1,1,1} whole numbers, exact, so
+   that they can be compared for ties; with others the rounding of a few operations. scratch: vol_distance_scratch bytes,
+   NN_ALIGN-aligned (SIZE_MAX: more than there can be). Linear time, threads share out lines. */
+size_t vol_distance_scratch(vol_shape s, int threads);
+void vol_distance(const uint8_t *mask, vol_shape s, const double spacing[3], int threads, void *scratch, double *out);
+
 /* ---- overlap.c ----------------------------------------------------------------------------------------------- */
 
 /* Dice of label `label` in two label maps: 2·|A∩B|/(|A|+|B|); NAN when both are empty (undefined, to be counted). */
