@@ -110,6 +110,35 @@ void vol_windows_average(const vol_windows *w, real *sum, int threads);
 size_t vol_distance_scratch(vol_shape s, int threads);
 void vol_distance(const uint8_t *mask, vol_shape s, const double spacing[3], int threads, void *scratch, double *out);
 
+/* ---- components.c -------------------------------------------------------------------------------------------- */
+
+/* A run of a row: voxels begin ≤ x < end of one component, numbered from 0. */
+typedef struct vol_run {
+    int32_t begin, end;
+    uint32_t component;
+} vol_run;
+
+/* The 26-connected components of a mask, in raster order of their first voxels, as scipy.ndimage.label counts them (its
+   label minus 1). The pointers lie in the memory given to vol_components_find. */
+typedef struct vol_components {
+    vol_shape shape;
+    size_t runs, count; /* of components */
+    vol_run *run;       /* (runs), in raster order */
+    size_t *row;        /* (rows + 1): the runs of row z·ny + y are row[…] to row[… + 1] − 1 */
+    uint64_t *size;     /* (count): voxels */
+} vol_components;
+
+/* Of where exactly one of two masks (s) is inside; b NULL: of a. memory: vol_components_bytes of the same masks,
+   NN_ALIGN-aligned (SIZE_MAX: more than there can be). False for 2^31 runs or more. One pass over the voxels; the rest
+   is the work of the runs. */
+size_t vol_components_bytes(const uint8_t *a, const uint8_t *b, vol_shape s);
+bool vol_components_find(const uint8_t *a, const uint8_t *b, vol_shape s, void *memory, vol_components *out);
+/* The component with the most voxels, the first of equals (as numpy.argmax of the sizes); count is not 0. */
+size_t vol_components_largest(const vol_components *c);
+vol_box vol_components_bounds(const vol_components *c, size_t component);
+/* labels (s) = 1 + the voxel's component, 0 outside. */
+void vol_components_labels(const vol_components *c, int32_t *labels);
+
 /* ---- overlap.c ----------------------------------------------------------------------------------------------- */
 
 /* Dice of label `label` in two label maps: 2·|A∩B|/(|A|+|B|); NAN when both are empty (undefined, to be counted). */
