@@ -93,8 +93,7 @@ static void transform_plane(double *plane, int64_t ny, int64_t nx, const double 
                 double offset = plane[y * nx + x0 + c] * spacing[0];
                 l->before[c * ny + y] = offset * offset;
             }
-        for (int64_t c = 0; c < columns; c++)
-            transform_line(l->before + c * ny, ny, spacing[1], l, l->after + c * ny);
+        for (int64_t c = 0; c < columns; c++) transform_line(l->before + c * ny, ny, spacing[1], l, l->after + c * ny);
         for (int64_t y = 0; y < ny; y++)
             for (int64_t c = 0; c < columns; c++) plane[y * nx + x0 + c] = l->after[c * ny + y];
     }

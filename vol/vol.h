@@ -139,6 +139,62 @@ vol_box vol_components_bounds(const vol_components *c, size_t component);
 /* labels (s) = 1 + the voxel's component, 0 outside. */
 void vol_components_labels(const vol_components *c, int32_t *labels);
 
+/* ---- random.c ------------------------------------------------------------------------------------------------ */
+
+/* numpy.random.RandomState: MT19937, for replaying draws of official scripts. */
+enum { VOL_MT_WORDS = 624 };
+typedef struct vol_mt {
+    uint32_t word[VOL_MT_WORDS];
+    int used; /* words given out since they were made */
+} vol_mt;
+/* As RandomState(seed) of a whole number. */
+void vol_mt_seed(vol_mt *mt, uint32_t seed);
+/* The next 32 bits. */
+uint32_t vol_mt_next(vol_mt *mt);
+/* As its randint(0, n) and choice(n): in [0, n); n ≥ 1. */
+uint64_t vol_mt_below(vol_mt *mt, uint64_t n);
+
+/* ---- surface.c ----------------------------------------------------------------------------------------------- */
+
+/* Why a metric is NAN. */
+typedef enum vol_undefined { VOL_DEFINED, VOL_BOTH_EMPTY, VOL_TRUTH_EMPTY, VOL_PREDICTION_EMPTY } vol_undefined;
+
+/* How two masks agree (formulas: DeepMind's surface-distance, which the challenge uses; distances in units of spacing).
+   What lies outside the volume is not inside the masks, so that an object that touches the border has a surface there.
+   One voxel is a surface like any other. Undefined, NAN: everything but the counts when both masks are empty; distances,
+   and the overlap of the surface that is not there, when one is (dice and nsd are 0 then). Leave it out of means, and
+   count it. */
+typedef struct vol_surface {
+    vol_undefined undefined;
+    uint64_t truth, prediction, both;         /* voxels */
+    double dice;                              /* DSC: 2·both / (truth + prediction) */
+    double nsd;                               /* share of both surfaces that is at most `tolerance` from the other */
+    double overlap_truth, overlap_prediction; /* the same share, of one surface */
+    double hd95, hd;                  /* the larger of both ways: of the 95th percentile by area; of the maximum */
+    double asd_truth, asd_prediction; /* mean distance by area, from the truth's surface and from the prediction's */
+} vol_surface;
+
+typedef struct vol_surface_request {
+    vol_shape shape;
+    double spacing[3]; /* z,y,x; each > 0 */
+    double tolerance;  /* of nsd and the overlaps */
+    bool flat;         /* contours of a slice (shape.n[0] = 1, spacing[0] unused) instead of surfaces of a volume */
+    int threads;
+} vol_surface_request;
+
+/* Box of both masks (s): all that is looked at. */
+vol_box vol_surface_box(const uint8_t *truth, const uint8_t *prediction, vol_shape s);
+/* Bytes for masks whose box has at most the shape s, so for a volume of that shape too; SIZE_MAX: more than can be. */
+size_t vol_surface_bytes(vol_shape s, bool flat, int threads);
+/* memory: that many bytes, NN_ALIGN-aligned. Some 13 bytes per voxel of the box; time: two distance transforms of it. */
+void vol_surface_measure(const uint8_t *truth, const uint8_t *prediction, const vol_surface_request *q, void *memory,
+                         vol_surface *out);
+/* The table behind it, derived from marching cubes: area of the surface in a cell between eight voxels, by neighbour code
+   (bit 7 the voxel (0,0,0), 6 (0,0,1), …, 0 (1,1,1)); and of a contour between four pixels (bit 3 (0,0), …, 0 (1,1);
+   spacing y,x). */
+void vol_surface_areas(const double spacing[3], double area[256]);
+void vol_contour_lengths(const double spacing[2], double length[16]);
+
 /* ---- overlap.c ----------------------------------------------------------------------------------------------- */
 
 /* Dice of label `label` in two label maps: 2·|A∩B|/(|A|+|B|); NAN when both are empty (undefined, to be counted). */
