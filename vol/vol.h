@@ -195,6 +195,34 @@ void vol_surface_measure(const uint8_t *truth, const uint8_t *prediction, const 
 void vol_surface_areas(const double spacing[3], double area[256]);
 void vol_contour_lengths(const double spacing[2], double length[16]);
 
+/* ---- click.c ------------------------------------------------------------------------------------------------- */
+
+/* Of voxels that are equally far from the border: the first in raster order, or the one that the official script draws
+   (RandomState(42).choice over all of them in raster order; the same draw for every click). */
+typedef enum vol_click_rule { VOL_CLICK_FIRST, VOL_CLICK_OFFICIAL } vol_click_rule;
+
+enum { VOL_CLICK_LARGE = 60000000 }; /* the official script's */
+
+typedef struct vol_click_request {
+    vol_shape shape;
+    vol_click_rule rule;
+    int64_t large; /* voxels of the padded box above which distances are those of 2×2×2 blocks: VOL_CLICK_LARGE */
+    int threads;
+} vol_click_request;
+
+typedef struct vol_click {
+    int64_t at[3]; /* z,y,x; −1 when there is none */
+    int label;     /* 1: belongs to the object, 0: does not; −1 when there is none */
+} vol_click;
+
+/* SPEC 7: of the voxels where prediction and truth (masks) differ, the largest 26-connected component; of it, a voxel whose
+   distance to what is not the component, in voxels, is the largest (the volume's border counts as outside). label is
+   the truth there. False and −1 when the masks agree. memory: vol_click_bytes of the same masks, NN_ALIGN-aligned (0:
+   they agree, NULL will do; SIZE_MAX: more than there can be). */
+size_t vol_click_bytes(const uint8_t *prediction, const uint8_t *truth, const vol_click_request *q);
+bool vol_simulate_click(const uint8_t *prediction, const uint8_t *truth, const vol_click_request *q, void *memory,
+                        vol_click *out);
+
 /* ---- overlap.c ----------------------------------------------------------------------------------------------- */
 
 /* Dice of label `label` in two label maps: 2·|A∩B|/(|A|+|B|); NAN when both are empty (undefined, to be counted). */
