@@ -170,10 +170,10 @@ static void test_draw(void) {
     real logits[50];
     vol_view v = {logits, {{1, 1, 50}}, {{0, 0, 0}, {0, 0, 49}}};
     vol_point_click both[2] = {{{0, 0, 20}, 1}, {{0, 0, 30}, 1}}; /* cubes 0 … 40 and 10 … 50 */
-    vol_mt19937 random;
+    vol_mt random;
     sampled got = samples_open(6, v.shape);
     for (int i = 0; i < 50; i++) logits[i] = 5;
-    vol_mt19937_seed(&random, 123);
+    vol_mt_seed(&random, 123);
     vol_sample(&v, VOL_UPSTREAM, both, 2, NULL, &random, 1, &got.s);
     for (int i = 0; i < 6; i++) CHECK(got.s.at[6 + i][2] == first[i] && got.s.valid[6 + i]);
     for (int i = 0; i < 50; i++) logits[i] = i < 7 ? 5 : -5;

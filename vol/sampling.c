@@ -306,10 +306,10 @@ static size_t number_at(vol_samples *s, size_t place) {
 /* The first K numbers of torch.randperm(n), n > K (PyTorch 1.13, CPU): r = 0…n−1; for i = 0…n−2 r[i] and
    r[i + draw mod (n−i)] change places. Of r only what is not where it was is kept, in the table: the other draws leave the
    first K alone, but are made, as the generator goes on from there. */
-static void draw_picks(vol_samples *s, size_t n, vol_mt19937 *random) {
+static void draw_picks(vol_samples *s, size_t n, vol_mt *random) {
     for (size_t i = 0; i < s->table_size; i++) s->table[i].place = SIZE_MAX;
     for (size_t i = 0; i + 1 < n; i++) {
-        size_t other = i + vol_mt19937_next(random) % (n - i);
+        size_t other = i + vol_mt_next(random) % (n - i);
         if (i >= s->k) continue;
         size_t own = number_at(s, i);
         s->picks[i] = (vol_pick){number_at(s, other), i};
@@ -323,7 +323,7 @@ static int by_number(const void *a, const void *b) {
 }
 
 /* Upstream's: K in raster order, or drawn. */
-static size_t sample_raster(const error_rule *r, vol_samples *s, real label, vol_mt19937 *random) {
+static size_t sample_raster(const error_rule *r, vol_samples *s, real label, vol_mt *random) {
     bool drawn = r->truth == NULL && random != NULL;
     size_t all = count_errors(r, drawn ? SIZE_MAX : s->k), count = smaller(all, s->k);
     for (size_t i = 0; i < count; i++) s->picks[i] = (vol_pick){i, i};
@@ -345,7 +345,7 @@ static size_t sample_raster(const error_rule *r, vol_samples *s, real label, vol
 }
 
 void vol_sample(const vol_view *v, vol_variant variant, const vol_point_click *clicks, size_t count,
-                const uint8_t *truth, vol_mt19937 *random, int threads, vol_samples *s) {
+                const uint8_t *truth, vol_mt *random, int threads, vol_samples *s) {
     assert(count > 0);
     sample_uncertain(v, variant, threads, s);
     error_rule r = rule_of(v, variant, clicks, count, truth, s->row);
