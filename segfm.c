@@ -45,13 +45,13 @@ static segfm_status bind(segfm_model *model, const weights_file *file, const seg
                          segfm_error *error) {
     nn_arena arena = {0};
     int threads = nn_threads(options->threads);
-    segfm_status status = segvol_model_bind(&model->net, file, &arena, options->corrector, threads, NULL, NULL, error);
+    segfm_status status = segvol_model_bind(&model->net, file, options->corrector, &arena, threads, NULL, NULL, error);
     if (status != SEGFM_OK) return status;
     model->bytes = arena.used;
     model->memory = aligned_memory(arena.used);
     if (model->memory == NULL) return no_memory(arena.used, error);
     arena = (nn_arena){.base = model->memory, .capacity = arena.used};
-    return segvol_model_bind(&model->net, file, &arena, options->corrector, threads, options->done, options->done_user,
+    return segvol_model_bind(&model->net, file, options->corrector, &arena, threads, options->done, options->done_user,
                              error);
 }
 
@@ -691,7 +691,7 @@ static void correct(segfm_session *s, vol_box *part) {
     vol_box voxel = into_crop(s, click->box);
     for (int axis = 0; axis < 3; axis++) at.at[axis] = voxel.lo[axis] - view.frame.lo[axis];
     vol_sample(&view, variant, &at, 1, NULL, NULL, s->options.threads, &s->samples);
-    vol_sample_state(&view, variant, &at, 1, &s->samples, s->corrector.rows + step * 8 * points, s->coordinates);
+    vol_sample_state(&view, variant, &at, &s->samples, s->corrector.rows + step * 8 * points, s->coordinates);
     segvol_corrector_step(s->net, &s->corrector, step, s->coordinates, s->delta, s->offset);
     int64_t *written = s->written + step * points;
     s->written_count[step] = vol_correction_writes(&view, variant, &s->samples, s->delta, s->offset, written,

@@ -144,6 +144,22 @@ void nn_layernorm_forward(const nn_run *run, size_t rows, size_t width, const re
 void nn_add_layernorm_forward(const nn_run *run, size_t rows, size_t width, const real *residual, real *x,
                               const real *w, const real *b, real eps, real *y);
 
+/* ---- recurrence (gru.c) -------------------------------------------------------------------------------------- */
+
+/* A gated recurrent unit as torch.nn.GRU has it, one layer. Columns are ordered (r|z|n, unit). */
+typedef struct nn_gru {
+    nn_panels input;                         /* weight_ih (3·hidden, in), packed */
+    nn_panels recurrent;                     /* weight_hh (3·hidden, hidden), packed */
+    const real *input_bias, *recurrent_bias; /* (3·hidden) */
+} nn_gru;
+
+size_t nn_gru_scratch(size_t rows, size_t hidden, int threads);
+/* For each of the rows x (rows, in), h being the state after the row before (at first: before (hidden), or NULL: zero):
+     r = σ(W_ir x + b_ir + W_hr h + b_hr)      n = tanh(W_in x + b_in + r·(W_hn h + b_hn))
+     z = σ(W_iz x + b_iz + W_hz h + b_hz)      y = n + z·(h − n)
+   → y (rows, hidden). Going on from a state gives the bits of the whole sequence in one call. y may not overlap x or before. */
+void nn_gru_forward(const nn_run *run, const nn_gru *gru, size_t rows, const real *x, const real *before, real *y);
+
 /* ---- volumes (conv.c, resize.c) ------------------------------------------------------------------------------ */
 
 /* window (z,y,x) → rows (tokens, patch voxels): token in raster order of its patch, voxel in raster order inside it.

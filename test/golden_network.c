@@ -163,7 +163,7 @@ static io_buffer formula_weights(const weights_config *config) {
 }
 
 static segfm_status lay_out(network *n, const weights_file *file, nn_arena *arena, segfm_error *error) {
-    segfm_status status = segvol_model_bind(&n->net, file, arena, THREADS, NULL, NULL, error);
+    segfm_status status = segvol_model_bind(&n->net, file, true, arena, THREADS, NULL, NULL, error);
     n->window = nn_arena_reals(arena, n->net.window_voxels);
     n->embedding = nn_arena_reals(arena, segvol_image_count(&n->net));
     n->logits = nn_arena_reals(arena, n->net.window_voxels);

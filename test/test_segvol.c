@@ -41,7 +41,7 @@ static weights_config config_of(const fixture *f) {
 }
 
 static segfm_status lay_out(network *n, const weights_file *file, nn_arena *arena, int threads, segfm_error *error) {
-    segfm_status status = segvol_model_bind(&n->net, file, arena, threads, NULL, NULL, error);
+    segfm_status status = segvol_model_bind(&n->net, file, true, arena, threads, NULL, NULL, error);
     n->window = nn_arena_reals(arena, n->net.window_voxels);
     n->embedding = nn_arena_reals(arena, segvol_image_count(&n->net));
     n->logits = nn_arena_reals(arena, n->net.window_voxels);
@@ -267,18 +267,17 @@ static segfm_status bind_copy(const io_buffer *b, const char *poisoned, size_t e
         if (t->dtype == IO_F16) base_put_le16(at, 0x7C00);
         else base_put_le32(at, 0xFFC00000U);
     }
-    CHECK(segvol_model_bind(&net, &file, &arena, threads, NULL, NULL, error) == SEGFM_OK);
+    CHECK(segvol_model_bind(&net, &file, true, &arena, threads, NULL, NULL, error) == SEGFM_OK);
     arena = (nn_arena){.base = (unsigned char *)aligned_reals(arena.used / sizeof(real) + 1), .capacity = arena.used};
     void *memory = arena.base;
     if (done != NULL) *done = (released){bytes, calloc(1, b->size), b->size, 0, true};
-    segfm_status status = segvol_model_bind(&net, &file, &arena, threads, done != NULL ? on_done : NULL, done, error);
-    if (done != NULL &&
-        poisoned == NULL) { /* all that the encoder, the prompts and the decoder have, once; the rest never */
+    segfm_status status =
+        segvol_model_bind(&net, &file, true, &arena, threads, done != NULL ? on_done : NULL, done, error);
+    if (done != NULL && poisoned == NULL) { /* all that the networks have, once; the text's never */
         size_t wrong = 0;
         for (size_t i = 0; i < file.count; i++) {
             const weights_tensor *t = &file.tensors[i];
-            bool unused = strncmp(t->name, "gru_", 4) == 0 || strncmp(t->name, "text_", 5) == 0 ||
-                          strstr(t->name, "txt_align") != NULL;
+            bool unused = strncmp(t->name, "text_", 5) == 0 || strstr(t->name, "txt_align") != NULL;
             size_t size = t->count * io_dtype_size(t->dtype), first = (size_t)(t->data - bytes);
             for (size_t k = 0; k < size; k++) wrong += done->times[first + k] != (unused ? 0 : 1);
             done->calls -= !unused;
@@ -303,6 +302,8 @@ static void test_binding(const fixture *f) {
                                         "mask_decoder.output_upscaling.1.weight",
                                         "mask_decoder.iou_prediction_head.layers.2.weight",
                                         "mask_decoder.output_hypernetworks_mlps.0.layers.0.bias",
+                                        "gru_blocks.3.gru.weight_hh_l0",
+                                        "gru_blocks.0.fc_prob.bias",
                                         "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix",
                                         "prompt_encoder.no_mask_embed.weight"};
     weights_config config = config_of(f);

@@ -59,7 +59,7 @@ static segfm_status open_stages(bench *b, segfm_error *error) {
     const unsigned char *bytes = NULL;
     size_t size = 0;
     segfm_status status = weights_bytes(b, &source, &bytes, &size, error);
-    if (status == SEGFM_OK) status = tool_network_open(bytes, size, &source, 2, b->threads, &b->stages, error);
+    if (status == SEGFM_OK) status = tool_network_open(bytes, size, false, &source, 2, b->threads, &b->stages, error);
     tool_model_close(&source);
     for (size_t i = 0; status == SEGFM_OK && i < b->stages.net.window_voxels; i++)
         b->stages.window[i] = (real)weights_uniform("input.image", i);
@@ -80,7 +80,8 @@ static segfm_status open_blocks(bench *b, int64_t tokens, segfm_error *error) {
     config.up1 = config.up2 = 8;
     io_buffer bytes = {0};
     segfm_status status = tool_formula_bytes(&config, &bytes, error);
-    if (status == SEGFM_OK) status = tool_network_open(bytes.data, bytes.size, NULL, 2, b->threads, &b->blocks, error);
+    if (status == SEGFM_OK)
+        status = tool_network_open(bytes.data, bytes.size, false, NULL, 2, b->threads, &b->blocks, error);
     io_buffer_free(&bytes);
     return status;
 }

@@ -3,9 +3,9 @@
 #include "tools.h"
 
 /* Binds and plans in the arena. */
-static segfm_status lay_out(tool_network *n, const weights_file *file, tool_model *source, size_t max_sparse,
-                            int threads, nn_arena *arena, segfm_error *error) {
-    segfm_status status = segvol_model_bind(&n->net, file, arena, threads, tool_bytes_done, source, error);
+static segfm_status lay_out(tool_network *n, const weights_file *file, bool corrector, tool_model *source,
+                            size_t max_sparse, int threads, nn_arena *arena, segfm_error *error) {
+    segfm_status status = segvol_model_bind(&n->net, file, corrector, arena, threads, tool_bytes_done, source, error);
     if (status != SEGFM_OK) return status;
     n->embedding = nn_arena_reals(arena, segvol_image_count(&n->net));
     n->window = nn_arena_reals(arena, n->net.window_voxels);
@@ -13,24 +13,24 @@ static segfm_status lay_out(tool_network *n, const weights_file *file, tool_mode
     return segvol_workspace_plan(&n->workspace, &n->net, max_sparse, threads, true, arena, error);
 }
 
-static segfm_status allocate(tool_network *n, const weights_file *file, tool_model *source, size_t max_sparse,
-                             int threads, segfm_error *error) {
+static segfm_status allocate(tool_network *n, const weights_file *file, bool corrector, tool_model *source,
+                             size_t max_sparse, int threads, segfm_error *error) {
     nn_arena arena = {0};
-    segfm_status status = lay_out(n, file, source, max_sparse, threads, &arena, error);
+    segfm_status status = lay_out(n, file, corrector, source, max_sparse, threads, &arena, error);
     if (status != SEGFM_OK) return status;
     n->memory = aligned_alloc(NN_ALIGN, arena.used);
     if (n->memory == NULL) return base_fail(error, SEGFM_NO_MEMORY, "memory: got none, need %zu bytes", arena.used);
     arena = (nn_arena){.base = n->memory, .capacity = arena.used};
-    return lay_out(n, file, source, max_sparse, threads, &arena, error);
+    return lay_out(n, file, corrector, source, max_sparse, threads, &arena, error);
 }
 
-segfm_status tool_network_open(const unsigned char *bytes, size_t size, tool_model *source, size_t max_sparse,
-                               int threads, tool_network *out, segfm_error *error) {
+segfm_status tool_network_open(const unsigned char *bytes, size_t size, bool corrector, tool_model *source,
+                               size_t max_sparse, int threads, tool_network *out, segfm_error *error) {
     weights_file file;
     *out = (tool_network){0};
     segfm_status status = weights_open(bytes, size, &file, error);
     if (status != SEGFM_OK) return status;
-    status = allocate(out, &file, source, max_sparse, nn_threads(threads), error);
+    status = allocate(out, &file, corrector, source, max_sparse, nn_threads(threads), error);
     weights_close(&file);
     if (status != SEGFM_OK) tool_network_close(out);
     return status;

@@ -379,7 +379,7 @@ static segfm_status run_half(const nn_run *r, io_buffer *out, segfm_error *error
 static segfm_status open_formula(const weights_config *config, int threads, tool_network *n, segfm_error *error) {
     io_buffer bytes = {0};
     segfm_status status = tool_formula_bytes(config, &bytes, error);
-    if (status == SEGFM_OK) status = tool_network_open(bytes.data, bytes.size, NULL, 8, threads, n, error);
+    if (status == SEGFM_OK) status = tool_network_open(bytes.data, bytes.size, true, NULL, 8, threads, n, error);
     io_buffer_free(&bytes);
     for (size_t i = 0; status == SEGFM_OK && i < n->net.window_voxels; i++)
         n->window[i] = (real)(float)weights_uniform("input.image", i);

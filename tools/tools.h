@@ -78,10 +78,10 @@ typedef struct tool_network {
     real *embedding, *window, *logits; /* (segvol_image_count), (window), (window) */
     void *memory;
 } tool_network;
-/* From the bytes of a weights file; max_sparse as in segvol_workspace_plan. source: what holds the bytes, as
+/* From the bytes of a weights file; corrector as in segvol_model_bind, max_sparse as in segvol_workspace_plan. source: what holds the bytes, as
    tool_weights_bytes filled it, to let them go while they are read; or NULL. */
-segfm_status tool_network_open(const unsigned char *bytes, size_t size, tool_model *source, size_t max_sparse,
-                               int threads, tool_network *out, segfm_error *error);
+segfm_status tool_network_open(const unsigned char *bytes, size_t size, bool corrector, tool_model *source,
+                               size_t max_sparse, int threads, tool_network *out, segfm_error *error);
 void tool_network_close(tool_network *n);
 /* A weights file of the formula for any configuration, in memory. */
 segfm_status tool_formula_bytes(const weights_config *config, io_buffer *out, segfm_error *error);

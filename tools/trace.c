@@ -197,7 +197,8 @@ segfm_status command_trace(int argc, char **argv, segfm_error *error) {
     size_t size = 0;
     status = tool_weights_bytes(weights, &source, &bytes, &size, error);
     if (status == SEGFM_OK) {
-        status = tool_network_open(bytes, size, &source, (size_t)points.count + 2, common.threads, &network, error);
+        status =
+            tool_network_open(bytes, size, false, &source, (size_t)points.count + 2, common.threads, &network, error);
         if (status != SEGFM_OK) base_fail_where(error, status, weights);
     }
     tool_model_close(&source);

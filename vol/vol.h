@@ -109,6 +109,199 @@ void vol_window_add(const vol_windows *w, int64_t i, const real *values, const i
 void vol_windows_average(const vol_windows *w, const int64_t origin[3], vol_box part, vol_shape s, int threads,
                          real *sum);
 
+/* ---- distance.c ---------------------------------------------------------------------------------------------- */
+
+/* out (s) = squared Euclidean distance of every voxel to the nearest zero of the mask, in squared units of spacing
+   (z,y,x), each > 0: 0 on a zero, INFINITY everywhere when there is none. With spacing {1,1,1} whole numbers, exact, so
+   that they can be compared for ties; with others the rounding of a few operations. scratch: vol_distance_scratch bytes,
+   NN_ALIGN-aligned (SIZE_MAX: more than there can be). Linear time, threads share out lines. */
+size_t vol_distance_scratch(vol_shape s, int threads);
+void vol_distance(const uint8_t *mask, vol_shape s, const double spacing[3], int threads, void *scratch, double *out);
+
+/* ---- components.c -------------------------------------------------------------------------------------------- */
+
+/* A run of a row: voxels begin ≤ x < end of one component, numbered from 0. */
+typedef struct vol_run {
+    int32_t begin, end;
+    uint32_t component;
+} vol_run;
+
+/* The 26-connected components of a mask, in raster order of their first voxels, as scipy.ndimage.label counts them (its
+   label minus 1). The pointers lie in the memory given to vol_components_find. */
+typedef struct vol_components {
+    vol_shape shape;
+    size_t runs, count; /* of components */
+    vol_run *run;       /* (runs), in raster order */
+    size_t *row;        /* (rows + 1): the runs of row z·ny + y are row[…] to row[… + 1] − 1 */
+    uint64_t *size;     /* (count): voxels */
+} vol_components;
+
+/* Of where exactly one of two masks (s) is inside; b NULL: of a. memory: vol_components_bytes of the same masks,
+   NN_ALIGN-aligned (SIZE_MAX: more than there can be). False for 2^31 runs or more. One pass over the voxels; the rest
+   is the work of the runs. */
+size_t vol_components_bytes(const uint8_t *a, const uint8_t *b, vol_shape s);
+bool vol_components_find(const uint8_t *a, const uint8_t *b, vol_shape s, void *memory, vol_components *out);
+/* The component with the most voxels, the first of equals (as numpy.argmax of the sizes); count is not 0. */
+size_t vol_components_largest(const vol_components *c);
+vol_box vol_components_bounds(const vol_components *c, size_t component);
+/* labels (s) = 1 + the voxel's component, 0 outside. */
+void vol_components_labels(const vol_components *c, int32_t *labels);
+
+/* ---- random.c ------------------------------------------------------------------------------------------------ */
+
+/* numpy.random.RandomState: MT19937, for replaying draws of official scripts. PyTorch's CPU generator has the same words. */
+enum { VOL_MT_WORDS = 624 };
+typedef struct vol_mt {
+    uint32_t word[VOL_MT_WORDS];
+    int used; /* words given out since they were made */
+} vol_mt;
+/* As RandomState(seed) of a whole number. */
+void vol_mt_seed(vol_mt *mt, uint32_t seed);
+/* The next 32 bits. */
+uint32_t vol_mt_next(vol_mt *mt);
+/* As its randint(0, n) and choice(n): in [0, n); n ≥ 1. */
+uint64_t vol_mt_below(vol_mt *mt, uint64_t n);
+
+/* ---- surface.c ----------------------------------------------------------------------------------------------- */
+
+/* Why a metric is NAN. */
+typedef enum vol_undefined { VOL_DEFINED, VOL_BOTH_EMPTY, VOL_TRUTH_EMPTY, VOL_PREDICTION_EMPTY } vol_undefined;
+
+/* How two masks agree (formulas: DeepMind's surface-distance, which the challenge uses; distances in units of spacing).
+   What lies outside the volume is not inside the masks, so that an object that touches the border has a surface there.
+   One voxel is a surface like any other. Undefined, NAN: everything but the counts when both masks are empty; distances,
+   and the overlap of the surface that is not there, when one is (dice and nsd are 0 then). Leave it out of means, and
+   count it. */
+typedef struct vol_surface {
+    vol_undefined undefined;
+    uint64_t truth, prediction, both;         /* voxels */
+    double dice;                              /* DSC: 2·both / (truth + prediction) */
+    double nsd;                               /* share of both surfaces that is at most `tolerance` from the other */
+    double overlap_truth, overlap_prediction; /* the same share, of one surface */
+    double hd95, hd;                  /* the larger of both ways: of the 95th percentile by area; of the maximum */
+    double asd_truth, asd_prediction; /* mean distance by area, from the truth's surface and from the prediction's */
+} vol_surface;
+
+typedef struct vol_surface_request {
+    vol_shape shape;
+    double spacing[3]; /* z,y,x; each > 0 */
+    double tolerance;  /* of nsd and the overlaps */
+    bool flat;         /* contours of a slice (shape.n[0] = 1, spacing[0] unused) instead of surfaces of a volume */
+    int threads;
+} vol_surface_request;
+
+/* Box of both masks (s): all that is looked at. */
+vol_box vol_surface_box(const uint8_t *truth, const uint8_t *prediction, vol_shape s);
+/* Bytes for masks whose box has at most the shape s, so for a volume of that shape too; SIZE_MAX: more than can be. */
+size_t vol_surface_bytes(vol_shape s, bool flat, int threads);
+/* memory: that many bytes, NN_ALIGN-aligned. Some 13 bytes per voxel of the box; time: two distance transforms of it. */
+void vol_surface_measure(const uint8_t *truth, const uint8_t *prediction, const vol_surface_request *q, void *memory,
+                         vol_surface *out);
+/* The table behind it, derived from marching cubes: area of the surface in a cell between eight voxels, by neighbour code
+   (bit 7 the voxel (0,0,0), 6 (0,0,1), …, 0 (1,1,1)); and of a contour between four pixels (bit 3 (0,0), …, 0 (1,1);
+   spacing y,x). */
+void vol_surface_areas(const double spacing[3], double area[256]);
+void vol_contour_lengths(const double spacing[2], double length[16]);
+
+/* ---- click.c ------------------------------------------------------------------------------------------------- */
+
+/* Of voxels that are equally far from the border: the first in raster order, or the one that the official script draws
+   (RandomState(42).choice over all of them in raster order; the same draw for every click). */
+typedef enum vol_click_rule { VOL_CLICK_FIRST, VOL_CLICK_OFFICIAL } vol_click_rule;
+
+enum { VOL_CLICK_LARGE = 60000000 }; /* the official script's */
+
+typedef struct vol_click_request {
+    vol_shape shape;
+    vol_click_rule rule;
+    int64_t large; /* voxels of the padded box above which distances are those of 2×2×2 blocks: VOL_CLICK_LARGE */
+    int threads;
+} vol_click_request;
+
+typedef struct vol_click {
+    int64_t at[3]; /* z,y,x; −1 when there is none */
+    int label;     /* 1: belongs to the object, 0: does not; −1 when there is none */
+} vol_click;
+
+/* SPEC 7: of the voxels where prediction and truth (masks) differ, the largest 26-connected component; of it, a voxel whose
+   distance to what is not the component, in voxels, is the largest (the volume's border counts as outside). label is
+   the truth there. False and −1 when the masks agree. memory: vol_click_bytes of the same masks, NN_ALIGN-aligned (0:
+   they agree, NULL will do; SIZE_MAX: more than there can be). */
+size_t vol_click_bytes(const uint8_t *prediction, const uint8_t *truth, const vol_click_request *q);
+bool vol_simulate_click(const uint8_t *prediction, const uint8_t *truth, const vol_click_request *q, void *memory,
+                        vol_click *out);
+
+/* ---- sampling.c ---------------------------------------------------------------------------------------------- */
+
+/* What of the correction is computed how: as the system's description has it, or as the published code does (SPEC 5, 6,
+   11; kept for comparison with it). */
+typedef enum vol_variant { VOL_SEED, VOL_UPSTREAM } vol_variant;
+
+/* A click in the coordinates of a frame; label 1 or 0. */
+typedef vol_click vol_point_click;
+
+/* The part `frame` of a volume of logits (shape), inside it and not empty. The coordinates below are relative to
+   frame.lo; D, H, W are the frame's extents. */
+typedef struct vol_view {
+    const real *logits;
+    vol_shape shape;
+    vol_box frame;
+} vol_view;
+
+/* A voxel of the frame (raster index) and what it is ranked by: (score, index) is a total order. */
+typedef struct vol_candidate {
+    real score;
+    size_t index;
+} vol_candidate;
+
+/* Numbers of candidates: which one goes into which of the K places. */
+typedef struct vol_pick {
+    size_t number, place;
+} vol_pick;
+
+/* 2K points: K uncertain voxels, then K likely errors. Where there are fewer, at = −1 and valid = 0.
+     value, uncertain: seed p = sigmoid(logit), upstream |p − ½|; −1 where not valid
+     value, error:     the label of the step's first click, valid or not */
+typedef struct vol_samples {
+    size_t k;
+    int32_t (*at)[3]; /* (2K) */
+    real *value;      /* (2K) */
+    uint8_t *valid;   /* (2K) */
+    /* scratch */
+    size_t room; /* candidates of a part of the frame */
+    vol_candidate *candidates;
+    int32_t *row; /* (W) */
+    vol_pick *picks;
+    size_t table_size;
+    vol_pick *table;
+} vol_samples;
+
+/* Lays samples for frames of at most this many voxels along each axis out in the arena. k ≥ 1. */
+void vol_samples_plan(vol_samples *s, size_t k, vol_shape largest_frame, nn_arena *arena);
+/* SPEC 5. Uncertain: 0.1 < p < 0.9, p = sigmoid(logit): the K of the smallest (|p − ½|, raster index), in that order
+   (upstream: in raster order when there are at most K).
+   Likely errors, seed: voxels within 20 (Euclidean) of a click whose predicted label (nn_sigmoid_above_half) is not the
+   click's; the K of the smallest (distance to the nearest such click, raster index), each voxel once.
+   Upstream: voxels predicted to be inside in the cubes of half-width 20 around the clicks, each once, in raster order; of
+   more than K the first K of torch.randperm, or with random NULL of the raster order. With truth (the frame's shape,
+   contiguous; not 0 = inside), upstream's rule for training: the first K voxels predicted otherwise.
+   clicks: those of this step, at least one; they may lie outside of the frame. */
+void vol_sample(const vol_view *v, vol_variant variant, const vol_point_click *clicks, size_t count,
+                const uint8_t *truth, vol_mt *random, int threads, vol_samples *s);
+/* The corrector's input: rows (2, 8K), one for the uncertain points, one for the errors, 8 features of a point:
+   (z,y,x, value, valid, z,y,x of the first click); coordinates (2K, 3), the points' z,y,x once more. Seed: all
+   coordinates divided by (D−1, H−1, W−1) (0 where the extent is 1), those of points that are not valid −1. Upstream:
+   voxels. */
+void vol_sample_state(const vol_view *v, vol_variant variant, const vol_point_click *clicks, const vol_samples *s,
+                      real *rows, real *coordinates);
+/* What the corrector's outputs delta (2K) and offset (2K, 3) write: voxel[i] (index in the volume) becomes value[i]
+   (logit), in this order: of several for one voxel the last holds. Returns how many (≤ 2K).
+   Seed: valid points only; C = clamp(round(at + offset)), round as torch.round: half to even; value = delta.
+   Upstream: every point; C = clamp(trunc((at + offset) · (D−1, H−1, W−1))), which for voxels ends on the first or the last
+   index of each axis; value = sigmoid(delta), a probability in the place of a logit. */
+size_t vol_correction_writes(const vol_view *v, vol_variant variant, const vol_samples *s, const real *delta,
+                             const real *offset, int64_t *voxel, real *value);
+
 /* ---- overlap.c ----------------------------------------------------------------------------------------------- */
 
 /* Dice of label `label` in two label maps: 2·|A∩B|/(|A|+|B|); NAN when both are empty (undefined, to be counted). */

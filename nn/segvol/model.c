@@ -150,7 +150,10 @@ static segvol_norm bind_norm(binder *b, const char *prefix, const char *name) {
     return (segvol_norm){bind_vector(b, path, "weight"), bind_vector(b, path, "bias"), t == NULL ? 0 : t->count};
 }
 
-static nn_panels pack(binder *b, const weights_tensor *t, size_t n, size_t k) {
+static nn_panels bind_panels(binder *b, const char *prefix, const char *name) {
+    const weights_tensor *t = find(b, prefix, name);
+    if (t == NULL) return (nn_panels){0};
+    size_t n = t->shape[0], k = t->count / n;
     bool half = t->dtype == IO_F16;
     void *data = nn_arena_take(b->arena, nn_panels_count(n, k), half ? sizeof(uint16_t) : sizeof(real));
     add_task(b, (task){.tensor = t, .data = data, .n = n, .k = k, .read = read_panel}, (n + NN_LANES - 1) / NN_LANES);
@@ -160,10 +163,7 @@ static nn_panels pack(binder *b, const weights_tensor *t, size_t n, size_t k) {
 static segvol_linear bind_linear(binder *b, const char *prefix, const char *name, bool has_bias) {
     char path[WEIGHTS_NAME_MAX];
     base_format(path, sizeof path, "%s%s.", prefix, name);
-    const weights_tensor *t = find(b, path, "weight");
-    if (t == NULL) return (segvol_linear){0};
-    size_t n = t->shape[0], k = t->count / n;
-    segvol_linear linear = {pack(b, t, n, k), NULL};
+    segvol_linear linear = {bind_panels(b, path, "weight"), NULL};
     if (has_bias) linear.bias = bind_vector(b, path, "bias");
     return linear;
 }
@@ -260,14 +260,32 @@ static void bind_decoder(binder *b, segvol_model *m) {
     m->iou_head = bind_mlp(b, "mask_decoder.iou_prediction_head.", m->config.iou_layers);
 }
 
-static segfm_status does_not_fit(const char *what, const nn_arena *arena, segfm_error *error) {
+static void bind_corrector(binder *b, segvol_model *m) {
+    bool has_offsets = weights_find(b->file, "gru_blocks.0.fc_coord.weight") != NULL;
+    m->gru_count = m->config.gru_blocks;
+    m->gru = nn_arena_take(b->arena, m->gru_count, sizeof *m->gru);
+    for (size_t i = 0; i < m->gru_count; i++) {
+        char path[WEIGHTS_NAME_MAX];
+        base_format(path, sizeof path, "gru_blocks.%zu.", i);
+        segvol_gru block = {0};
+        block.gru.input = bind_panels(b, path, "gru.weight_ih_l0");
+        block.gru.recurrent = bind_panels(b, path, "gru.weight_hh_l0");
+        block.gru.input_bias = bind_vector(b, path, "gru.bias_ih_l0");
+        block.gru.recurrent_bias = bind_vector(b, path, "gru.bias_hh_l0");
+        block.fc_prob = bind_linear(b, path, "fc_prob", true);
+        if (has_offsets) block.fc_coord = bind_linear(b, path, "fc_coord", true);
+        if (m->gru != NULL) m->gru[i] = block;
+    }
+}
+
+segfm_status segvol_does_not_fit(const char *what, const nn_arena *arena, segfm_error *error) {
     if (arena->base == NULL)
         return base_fail(error, SEGFM_NO_MEMORY, "the %s needs more bytes than can be addressed", what);
     return base_fail(error, SEGFM_NO_MEMORY, "the %s does not fit into %zu bytes", what, arena->capacity);
 }
 
-segfm_status segvol_model_bind(segvol_model *model, const weights_file *file, nn_arena *arena, int threads,
-                               segvol_done *done, void *done_user, segfm_error *error) {
+segfm_status segvol_model_bind(segvol_model *model, const weights_file *file, bool corrector, nn_arena *arena,
+                               int threads, segvol_done *done, void *done_user, segfm_error *error) {
     const weights_config *c = &file->config;
     if (c->mask_tokens > SEGVOL_MAX_MASKS || c->hyper_layers > SEGVOL_MAX_MLP || c->iou_layers > SEGVOL_MAX_MLP)
         return base_fail(error, SEGFM_BAD_INPUT,
@@ -287,9 +305,10 @@ segfm_status segvol_model_bind(segvol_model *model, const weights_file *file, nn
     bind_encoder(&b, model);
     bind_prompts(&b, model);
     bind_decoder(&b, model);
+    if (corrector && c->gru_blocks > 0) bind_corrector(&b, model);
     model->dense_pe = nn_arena_reals(arena, nn_times(model->tokens, c->dim));
     real *coordinates = nn_arena_reals(arena, nn_times(model->tokens, 3));
-    if (b.status == SEGFM_OK && arena->failed) b.status = does_not_fit("model", arena, error);
+    if (b.status == SEGFM_OK && arena->failed) b.status = segvol_does_not_fit("model", arena, error);
     if (b.status != SEGFM_OK || arena->base == NULL) return b.status;
     run_tasks(&b, threads, done, done_user);
     if (b.status == SEGFM_OK)
@@ -360,7 +379,7 @@ segfm_status segvol_workspace_plan(segvol_workspace *ws, const segvol_model *m, 
     ws->hyper = nn_arena_reals(arena, nn_times(c->mask_tokens, c->up2));
     ws->masks = nn_arena_reals(arena, nn_times(c->mask_tokens, m->low_voxels));
     ws->iou = nn_arena_reals(arena, c->mask_tokens);
-    return arena->failed ? does_not_fit("workspace", arena, error) : SEGFM_OK;
+    return arena->failed ? segvol_does_not_fit("workspace", arena, error) : SEGFM_OK;
 }
 
 /* ---- trace --------------------------------------------------------------------------------------------------- */

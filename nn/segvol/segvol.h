@@ -1,4 +1,4 @@
-/* nn/segvol: the networks. Image encoder (ViT), prompt encoder, two-way mask decoder. A model is bound once to a weights
+/* nn/segvol: the networks. Image encoder (ViT), prompt encoder, two-way mask decoder, corrector (GRU). A model is bound once to a weights
    file and is immutable from then on; whoever runs it brings a workspace. Tensors are named by their checkpoint path.
    Axes are (z, y, x). Sizes come from the weights file alone. */
 #ifndef SEGFM_SEGVOL_H
@@ -45,6 +45,13 @@ typedef struct segvol_mlp {
     size_t count;
 } segvol_mlp;
 
+/* gru_blocks.N */
+typedef struct segvol_gru {
+    nn_gru gru;
+    segvol_linear fc_prob;  /* (hidden + 6·topk) → 2·topk */
+    segvol_linear fc_coord; /* (hidden + 6·topk) → 6·topk; weight.n = 0 when the weights have none */
+} segvol_gru;
+
 typedef struct segvol_model {
     weights_config config;
     size_t grid[3];    /* tokens per axis: spatial / patch */
@@ -72,16 +79,23 @@ typedef struct segvol_model {
     segvol_norm up_norm;                /* output_upscaling.1, over the whole block */
     segvol_mlp hyper[SEGVOL_MAX_MASKS]; /* one per mask token */
     segvol_mlp iou_head;
+
+    segvol_gru *gru;  /* gru_count */
+    size_t gru_count; /* 0: the weights have no corrector, or it was not asked for */
 } segvol_model;
 
 /* Called when n bytes of the file have been read for the last time. */
 typedef void segvol_done(void *user, const void *bytes, size_t n);
 /* Binds the model to a file: copies every tensor the forward pass needs into the arena, linear weights packed, float16
-   ones as they are. With a counting arena (base NULL) only the need is computed. done (or NULL) is told by the calling
+   ones as they are. corrector: with the GRU blocks, which a program that never clicks need not pay for (at full size they
+   are half of the weights). With a counting arena (base NULL) only the need is computed. done (or NULL) is told by the calling
    thread of each tensor that has been copied. SEGFM_BAD_INPUT names a tensor with a value that is not finite; SEGFM_NO_MEMORY when the arena is
    too small. */
-segfm_status segvol_model_bind(segvol_model *model, const weights_file *file, nn_arena *arena, int threads,
-                               segvol_done *done, void *done_user, segfm_error *error);
+segfm_status segvol_model_bind(segvol_model *model, const weights_file *file, bool corrector, nn_arena *arena,
+                               int threads, segvol_done *done, void *done_user, segfm_error *error);
+
+/* SEGFM_NO_MEMORY: `what` does not fit into the arena, or into what can be addressed. */
+segfm_status segvol_does_not_fit(const char *what, const nn_arena *arena, segfm_error *error);
 
 /* ---- running it ---------------------------------------------------------------------------------------------- */
 
@@ -167,6 +181,29 @@ void segvol_two_way_layer_forward(const segvol_model *model, segvol_workspace *w
                                   const real *image);
 /* Mask `index` of ws upsampled to the window, trilinear → logits (spatial). */
 void segvol_upsample(const segvol_model *model, segvol_workspace *ws, size_t index, real *logits);
+
+/* ---- corrector (corrector.c) --------------------------------------------------------------------------------- */
+
+/* The memory of a sequence of corrections. */
+typedef struct segvol_corrector {
+    nn_run run;
+    size_t max_steps;
+    real *rows;   /* (max_steps, 2, 8·topk): each step's state, written by the caller */
+    real *hidden; /* (max_steps, gru_hidden): after each step */
+    real *states; /* (rows of one call, gru_hidden): scratch */
+    real *joined; /* (gru_hidden + 6·topk): scratch */
+} segvol_corrector;
+
+/* Lays the memory out in the arena (see segvol_model_bind on counting). The model has gru_count > 0. */
+segfm_status segvol_corrector_plan(segvol_corrector *c, const segvol_model *model, size_t max_steps, int threads,
+                                   nn_arena *arena, segfm_error *error);
+/* Step `step` (from 0) of the correction; c->rows[0 … step] stand there. coordinates (2·topk, 3) → delta (2·topk): the
+   first head's outputs, before any sigmoid; offset (2·topk, 3): the second head's, zero when the weights have none. Uses
+   block min(step, gru_count − 1). c->hidden[step] depends on the rows up to `step` alone: where the step before used the
+   same block it goes on from c->hidden[step − 1], else the block runs over all rows from zero. So to undo steps is to call a
+   lower one again. */
+void segvol_corrector_step(const segvol_model *model, segvol_corrector *c, size_t step, const real *coordinates,
+                           real *delta, real *offset);
 
 /* ---- trace (model.c) ----------------------------------------------------------------------------------------- */
 
