@@ -131,10 +131,10 @@ struct segfm_session {
 
     /* What stands. */
     bool valid, has_region;
-    vol_box region;        /* cut to the crop */
-    vol_windows windows;   /* over the region */
+    vol_box region;      /* cut to the crop */
+    vol_windows windows; /* over the region */
     int64_t window_count;
-    size_t steps;          /* of the corrector */
+    size_t steps; /* of the corrector */
     segfm_report report;
     uint64_t pass; /* counts objects begun */
     int64_t objects;
@@ -180,7 +180,8 @@ static void plan_windows(segfm_session *s, nn_arena *arena) {
     vol_windows_plan(s->scan, s->window, &all);
     size_t low = s->net->low_voxels, windows = 1, most_touched = 1;
     for (int axis = 0; axis < 3; axis++) {
-        int64_t step = all.interval[axis], most = (s->window.n[axis] + step - 1) / step + 1; /* the last one is pushed in */
+        int64_t step = all.interval[axis],
+                most = (s->window.n[axis] + step - 1) / step + 1; /* the last one is pushed in */
         windows = nn_times(windows, (size_t)all.count[axis]);
         most_touched *= (size_t)(most < all.count[axis] ? most : all.count[axis]);
     }

@@ -448,7 +448,7 @@ static void test_bad_cases(void) {
         {"negative.npz", "array spacing: element 1", three, 3, {.spacing = {1, -1, 1}}},
         {"infinite.npz", "array spacing: element 2", three, 3, {.spacing = {1, 1, INFINITY}}},
         {"none.npz", "no prompts", three, 3, {.no_boxes = true, .no_clicks = true}},
-        {"count.npz", "got 4 and 3 classes", three, 3, {.odd_classes = true}},
+        {"count.npz", "array clicks: got 3 classes, the array before it has 4", three, 3, {.odd_classes = true}},
         {"lists.npz", "clicks, class 1: need a dictionary", three, 3, {.clicks_are_lists = true}},
     };
     enum { CASES = sizeof cases / sizeof cases[0] };

@@ -26,11 +26,7 @@ typedef struct bench {
     passes passes;   /* of the last segmentation */
 } bench;
 
-static double seconds(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
+static double seconds(void) { return tool_milliseconds() / 1e3; }
 
 static size_t product3(const int64_t shape[3]) { return (size_t)shape[0] * (size_t)shape[1] * (size_t)shape[2]; }
 
@@ -446,7 +442,7 @@ static segfm_status answer_prompt(bench *b, const char *name, const char *argume
     if (status != SEGFM_OK) return status;
     segfm_report report;
     segfm_last_report(b->session, &report);
-    printf("%.9f %lld %lld", time, (long long)report.windows + 1, (long long)report.encoded);
+    printf("%.9f %lld %lld", time, (long long)report.decoded, (long long)report.encoded);
     for (int i = 0; i + 1 < b->passes.count; i++) printf(" %.9f", b->passes.at[i + 1] - b->passes.at[i]);
     puts("");
     return SEGFM_OK;

@@ -139,15 +139,15 @@ static segfm_status click_from(segfm_session *session, const tool_challenge *c, 
         if (!click_voxel(&c->clicks, io_pickle_child(&c->clicks, from->list, from->next), voxel))
             return base_fail(error, SEGFM_BAD_INPUT, "clicks, class %d: %s click %d is not [z, y, x]", (int)i + 1,
                              from->foreground ? "fg" : "bg", (int)from->next + 1);
-        segfm_status status =
-            name_class(segfm_click(session, voxel, from->foreground, error), "clicks", i, error);
+        segfm_status status = name_class(segfm_click(session, voxel, from->foreground, error), "clicks", i, error);
         if (status != SEGFM_OK) return status;
     }
     return SEGFM_OK;
 }
 
 static bool is_text(const io_pickle_node *node, const char *text) {
-    return node->kind == IO_PICKLE_STRING && node->length == strlen(text) && memcmp(node->string, text, node->length) == 0;
+    return node->kind == IO_PICKLE_STRING && node->length == strlen(text) &&
+           memcmp(node->string, text, node->length) == 0;
 }
 
 /* The clicks of class i in the order of clicks_order: a list of 'fg', 'bg' and None (no click at that step), or the newest
@@ -157,7 +157,8 @@ static segfm_status click_in_order(segfm_session *session, const tool_challenge 
     const io_pickle_node *order = entry_of(&c->order, i);
     segfm_status status = SEGFM_OK;
     if (order != NULL && is_text(order, "fg")) status = click_from(session, c, i, bg, UINT32_MAX, error);
-    for (uint32_t k = 0; order != NULL && order->kind == IO_PICKLE_LIST && status == SEGFM_OK && k < order->count; k++) {
+    for (uint32_t k = 0; order != NULL && order->kind == IO_PICKLE_LIST && status == SEGFM_OK && k < order->count;
+         k++) {
         const io_pickle_node *kind = io_pickle_child(&c->order, order, k);
         if (is_text(kind, "fg")) status = click_from(session, c, i, fg, 1, error);
         else if (is_text(kind, "bg")) status = click_from(session, c, i, bg, 1, error);

@@ -432,9 +432,10 @@ static segfm_status run_full_layer(const nn_run *r, io_buffer *out, segfm_error 
     return status;
 }
 
-/* A scan of several windows from its voxels to the logits, through the public API alone. */
-static segfm_status run_session(const nn_run *r, io_buffer *out, segfm_error *error) {
+/* The whole way of a scan, from a box (and clicks, one of which is taken back) to mask and logits. */
+static segfm_status session_vector(bool clicks, const nn_run *r, io_buffer *out, segfm_error *error) {
     const int64_t shape[3] = {21, 75, 90};
+    const int64_t at[][3] = {{9, 30, 40}, {5, 50, 62}, {14, 22, 71}, {9, 31, 40}};
     size_t n = (size_t)(shape[0] * shape[1] * shape[2]);
     segfm_options options = segfm_options_default();
     segfm_model_options opening = segfm_model_options_default();
@@ -452,7 +453,9 @@ static segfm_status run_session(const nn_run *r, io_buffer *out, segfm_error *er
         voxels[i] = (float)(int)(256.0 * weights_uniform("selftest.scan", i));
     if (status == SEGFM_OK) status = segfm_set_volume(session, voxels, error);
     if (status == SEGFM_OK) status = segfm_box(session, (int64_t[]){4, 20, 15, 15, 60, 71}, error);
-    if (status == SEGFM_OK) status = segfm_click(session, (int64_t[]){9, 30, 40}, true, error);
+    for (size_t i = 0; clicks && status == SEGFM_OK && i < COUNT_OF(at); i++)
+        status = segfm_click(session, at[i], i % 2 == 0, error);
+    if (clicks && status == SEGFM_OK) status = segfm_undo(session, error);
     if (status == SEGFM_OK) status = io_buffer_reserve(out, n, error);
     if (status == SEGFM_OK) status = segfm_mask(session, out->data, n, error);
     if (status == SEGFM_OK) out->size = n;
@@ -466,6 +469,13 @@ static segfm_status run_session(const nn_run *r, io_buffer *out, segfm_error *er
     io_buffer_free(&bytes);
     free(voxels);
     return status;
+}
+
+static segfm_status run_session(const nn_run *r, io_buffer *out, segfm_error *error) {
+    return session_vector(false, r, out, error);
+}
+static segfm_status run_clicks(const nn_run *r, io_buffer *out, segfm_error *error) {
+    return session_vector(true, r, out, error);
 }
 
 /* ---- the table ------------------------------------------------------------------------------------------------ */
@@ -503,7 +513,8 @@ static const vector vectors[] = {
     {"dice", 0x044a6f76c21a7cb7U, run_dice},
     {"tiny-encoder", 0x68dadb155e2808ccU, run_encoder},
     {"tiny-decoder", 0xd4277e502a87d7cbU, run_decoder},
-    {"tiny-session", 0x5b294463e4988a49U, run_session},
+    {"tiny-session", 0x92bc7771b3f8b40dU, run_session},
+    {"tiny-clicks", 0xc43e983643c9b99aU, run_clicks},
 };
 static const vector full_vectors[] = {
     {"full-layer", 0xc29ff732b0384ca0U, run_full_layer},

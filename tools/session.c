@@ -18,7 +18,11 @@ typedef struct repl {
 
 /* How many bytes the UTF-8 sequence at s has; 0 when it is none. */
 static size_t sequence_length(const unsigned char *s) {
-    size_t n = s[0] < 0x80 ? 1 : s[0] >= 0xC2 && s[0] < 0xE0 ? 2 : s[0] >= 0xE0 && s[0] < 0xF0 ? 3 : s[0] >= 0xF0 && s[0] < 0xF5 ? 4 : 0;
+    size_t n = s[0] < 0x80                   ? 1
+               : s[0] >= 0xC2 && s[0] < 0xE0 ? 2
+               : s[0] >= 0xE0 && s[0] < 0xF0 ? 3
+               : s[0] >= 0xF0 && s[0] < 0xF5 ? 4
+                                             : 0;
     for (size_t i = 1; i < n; i++)
         if ((s[i] & 0xC0) != 0x80) return 0;
     if ((s[0] == 0xE0 && s[1] < 0xA0) || (s[0] == 0xED && s[1] > 0x9F) || (s[0] == 0xF0 && s[1] < 0x90) ||
@@ -101,7 +105,8 @@ static segfm_status do_open(repl *r, const char *rest, segfm_error *error) {
     if (strncmp(rest, "--volume ", 9) == 0) { /* --volume K SCAN */
         const char *digits = rest + 9 + strspn(rest + 9, " \t");
         size_t n = strcspn(digits, " \t");
-        if (n >= sizeof volume) return base_fail(error, SEGFM_BAD_USAGE, "--volume: got %s, need a whole number", digits);
+        if (n >= sizeof volume)
+            return base_fail(error, SEGFM_BAD_USAGE, "--volume: got %s, need a whole number", digits);
         memcpy(volume, digits, n);
         volume[n] = '\0';
         chosen = volume;
@@ -243,9 +248,10 @@ static const struct {
     segfm_status (*run)(repl *r, const char *rest, segfm_error *error);
     bool changes; /* the mask: its answer tells what of it */
 } commands[] = {
-    {"open", do_open, false},   {"box", do_box, true},       {"click", do_click, true},   {"undo", do_undo, true},
-    {"redo", do_redo, true},    {"reset", do_reset, true},   {"next", do_next, true},     {"mask", do_mask, false},
-    {"logits", do_logits, false}, {"labels", do_labels, false}, {"status", do_nothing, false}, {"quit", do_nothing, false},
+    {"open", do_open, false},     {"box", do_box, true},         {"click", do_click, true},
+    {"undo", do_undo, true},      {"redo", do_redo, true},       {"reset", do_reset, true},
+    {"next", do_next, true},      {"mask", do_mask, false},      {"logits", do_logits, false},
+    {"labels", do_labels, false}, {"status", do_nothing, false}, {"quit", do_nothing, false},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
