@@ -124,9 +124,10 @@ struct segfm_session {
     vol_box crop;
     bool has_volume, has_zoom_embedding;
 
-    /* The history. The current object is actions[first, cursor); redo knows actions[cursor, used). */
+    /* The history. The current object is actions[first, cursor); redo knows actions[cursor, used), undo actions[oldest,
+       cursor): what came before is forgotten. */
     action *actions; /* (capacity) */
-    int capacity, first, cursor, used;
+    int capacity, oldest, first, cursor, used;
     bool has_box; /* actions[first] is a box, the clicks come after it */
 
     /* What stands. */
@@ -323,7 +324,7 @@ static void clear_result(segfm_session *s) {
 }
 
 static void forget_object(segfm_session *s) {
-    s->first = s->cursor = s->used = 0;
+    s->oldest = s->first = s->cursor = s->used = 0;
     s->has_box = false;
     s->report = (segfm_report){0};
     clear_result(s);
@@ -790,13 +791,17 @@ static segfm_status check_volume(const segfm_session *s, segfm_error *error) {
     return s->has_volume ? SEGFM_OK : base_fail(error, SEGFM_BAD_USAGE, "the session has no scan yet");
 }
 
-/* Room for one more action: what came before this object is forgotten when there is none. */
+/* Room for one more action: where there is none, the oldest object is forgotten. The capacity is that of two full ones and
+   some more, so there always is another. */
 static void make_room(segfm_session *s) {
     if (s->cursor < s->capacity) return;
-    memmove(s->actions, s->actions + s->first, (size_t)(s->cursor - s->first) * sizeof *s->actions);
-    s->cursor -= s->first;
+    int next = 1;
+    while (s->actions[next].kind != ACTION_BOX && s->actions[next - 1].kind != ACTION_RESET) next++;
+    s->oldest = s->actions[next - 1].kind == ACTION_RESET ? 0 : 1; /* what this box replaced cannot be had back */
+    s->cursor -= next;
     s->used = s->cursor;
-    s->first = 0;
+    memmove(s->actions, s->actions + next, (size_t)s->cursor * sizeof *s->actions);
+    find_object(s);
 }
 
 /* A new action. When it is cancelled and changes nothing, what could be redone still can. */
@@ -818,7 +823,7 @@ static segfm_status act(segfm_session *s, action a, segfm_error *error) {
 segfm_status segfm_undo(segfm_session *s, segfm_error *error) {
     segfm_status status = check_volume(s, error);
     if (status != SEGFM_OK) return status;
-    if (s->cursor == 0) return base_fail(error, SEGFM_BAD_USAGE, "there is nothing to undo");
+    if (s->cursor == s->oldest) return base_fail(error, SEGFM_BAD_USAGE, "there is nothing to undo");
     start_report(s);
     const action *undone = &s->actions[--s->cursor];
     find_object(s);
@@ -963,6 +968,6 @@ void segfm_last_report(const segfm_session *s, segfm_report *out) {
     out->has_box = s->has_box;
     out->objects = s->objects;
     out->bytes = s->bytes;
-    out->can_undo = s->cursor > 0;
+    out->can_undo = s->cursor > s->oldest;
     out->can_redo = s->cursor < s->used;
 }
