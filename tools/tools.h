@@ -107,6 +107,8 @@ segfm_status tool_read_click(const char *text, const char *what, bool world, con
                              bool *foreground, segfm_error *error);
 /* An array of an npz archive: *bytes holds what *array points into. SEGFM_BAD_INPUT when there is none of that name. */
 segfm_status tool_npz_array(const io_zip *zip, const char *name, io_buffer *bytes, io_array *array, segfm_error *error);
+/* spacing (x,y,z) of an npz, 1 mm where it has none. */
+segfm_status tool_npz_spacing(const io_zip *zip, double spacing[3], segfm_error *error);
 
 /* A case of the challenge: the scan and, per class, a box and/or clicks. (challenge.c) */
 typedef struct tool_challenge {
