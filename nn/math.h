@@ -25,6 +25,8 @@
 static inline real nn_exp(real x) { return exp(x); }
 static inline real nn_erf(real x) { return erf(x); }
 static inline real nn_tanh(real x) { return tanh(x); }
+static inline real nn_log(real x) { return log(x); }
+static inline real nn_log1p(real x) { return log1p(x); }
 
 #else
 
@@ -100,6 +102,38 @@ static inline float nn_tanh(float x) {
     float large = 1.0f - 2.0f / (nn_exp(a + a) + 1.0f);
     float y = a > 0.625f ? large : small;
     return x < 0.0f ? -y : y;
+}
+
+/* log: x = 2^n·(1 + f), √½ ≤ 1 + f < √2; log(1 + f) by a polynomial. Below 0: NaN. */
+static inline float nn_log(float x) {
+    bool small = x < 0x1p-126f;
+    uint32_t bits = nn_to_bits(small ? x * 0x1p+23f : x);
+    uint32_t biased = (bits + (0x3F800000U - 0x3F3504F3U)) >> 23; /* n + 127; 0x3F3504F3 is √½ */
+    float n = (float)biased - (small ? 150.0f : 127.0f);
+    float f = nn_from_bits(bits - ((biased - 127U) << 23)) - 1.0f;
+    float s = f * f;
+    float l = -0x1.38b582p-4f;
+    l = l * f + 0x1.055b6cp-3f;
+    l = l * f + -0x1.0d8542p-3f;
+    l = l * f + 0x1.22da1cp-3f;
+    l = l * f + -0x1.547244p-3f;
+    l = l * f + 0x1.99a008p-3f;
+    l = l * f + -0x1.000226p-2f;
+    l = l * f + 0x1.555554p-2f;
+    float y = (l * f) * s + n * -0x1.bd0106p-13f; /* ln 2 in two parts, as in nn_exp */
+    y = (y - 0.5f * s) + f;
+    y = y + n * 0x1.63p-1f;
+    y = x < INFINITY ? y : x;
+    y = x == 0.0f ? -INFINITY : y;
+    return x < 0.0f ? NAN : y;
+}
+
+/* log(1 + x): what rounding 1 + x leaves out is put back with log's derivative there. */
+static inline float nn_log1p(float x) {
+    float u = 1.0f + x;
+    float rest = (x - (u - 1.0f)) / u;
+    bool plain = u > 0.0f && u < INFINITY;
+    return nn_log(u) + (plain ? rest : 0.0f);
 }
 
 #endif

@@ -2,7 +2,7 @@
      - a product and a sum are two roundings; a dot product over k is summed from zero in chunks of NN_CHUNK ascending k,
        and the chunk sums are added in order;
      - sums over a long axis (layer norm) run in NN_LANES fixed lanes over blocks of NN_SUM_BLOCK, folded by a fixed tree;
-     - exp, erf, tanh, sin, cos are our own (math.h here) in the float build, libm's in the double build.
+     - exp, log, erf, tanh, sin, cos are our own (math.h here) in the float build, libm's in the double build.
    Threads only ever share out whole output elements. Tensors are row-major; shapes are written (rows, columns). */
 #ifndef SEGFM_NN_H
 #define SEGFM_NN_H
@@ -159,6 +159,16 @@ size_t nn_gru_scratch(size_t rows, size_t hidden, int threads);
      z = σ(W_iz x + b_iz + W_hz h + b_hz)      y = n + z·(h − n)
    → y (rows, hidden). Going on from a state gives the bits of the whole sequence in one call. y may not overlap x or before. */
 void nn_gru_forward(const nn_run *run, const nn_gru *gru, size_t rows, const real *x, const real *before, real *y);
+
+/* ---- losses (loss.c) ----------------------------------------------------------------------------------------- */
+
+/* Reals of scratch for samples of n. */
+size_t nn_loss_scratch(size_t n);
+/* Dice: the mean over the samples of 1 − 2·Σ p·t / (Σ p + Σ t + 1), p = σ(x); x and t (samples, n), t: not 0 = inside.
+   A sample is a volume. Upstream's for a batch of one squeezes the batch away, and a sample is a slice: samples = D. */
+real nn_dice_loss(const nn_run *run, size_t samples, size_t n, const real *x, const uint8_t *t);
+/* Binary cross entropy: the mean over n voxels of max(x, 0) − x·t + log(1 + e^−|x|), which no x makes overflow. */
+real nn_bce_loss(const nn_run *run, size_t n, const real *x, const uint8_t *t);
 
 /* ---- volumes (conv.c, resize.c) ------------------------------------------------------------------------------ */
 

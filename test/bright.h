@@ -7,7 +7,8 @@
 #include "fixture.h"
 
 /* The formula's weights, changed in six places so that the network marks what is bright (test/fixtures/README.md). */
-static inline segfm_status bright_source(void *user, const weights_spec *spec, size_t count, float *out, segfm_error *error) {
+static inline segfm_status bright_source(void *user, const weights_spec *spec, size_t count, float *out,
+                                         segfm_error *error) {
     const weights_config *c = user;
     size_t patch = (size_t)c->patch[0] * c->patch[1] * c->patch[2];
     segfm_status status = weights_formula_source(NULL, spec, count, out, error);

@@ -93,7 +93,8 @@ static void check_clicks(const dialogue *d) {
     for (int i = object_start(d); i < d->cursor; i++) {
         const call *c = &d->calls[i];
         bool newest = c->kind == CLICK;
-        for (int j = i + 1; j < d->cursor && newest; j++) newest = memcmp(c->at, d->calls[j].at, sizeof(int64_t[3])) != 0;
+        for (int j = i + 1; j < d->cursor && newest; j++)
+            newest = memcmp(c->at, d->calls[j].at, sizeof(int64_t[3])) != 0;
         if (!newest) continue;
         int64_t at = (c->at[0] * Y + c->at[1]) * X + c->at[2];
         CHECK(d->mask[at] == c->foreground && (c->foreground ? d->logits[at] >= 10 : d->logits[at] <= -10));
@@ -174,8 +175,7 @@ static void do_move(dialogue *d, bool back) {
     }
     if (status == SEGFM_CANCELLED) {
         if (of_click) CHECK(state == stood);
-        else { /* as after a reset */
-            d->cursor -= back;
+        else { /* as after a reset */ d->cursor -= back;
             d->calls[d->cursor++] = (call){.kind = RESET};
             d->used = d->cursor;
             d->states[d->cursor] = state;
@@ -192,12 +192,13 @@ static void do_move(dialogue *d, bool back) {
 
 /* A call that is refused changes nothing. */
 static void do_nonsense(dialogue *d) {
-    static const int64_t boxes[][6] = {{-1, 0, 0, 3, 3, 3}, {0, 0, 0, Z, 3, 3}, {4, 4, 4, 5, 3, 5}, {INT64_MAX, 0, 0, INT64_MIN, 1, 1}};
+    static const int64_t boxes[][6] = {
+        {-1, 0, 0, 3, 3, 3}, {0, 0, 0, Z, 3, 3}, {4, 4, 4, 5, 3, 5}, {INT64_MAX, 0, 0, INT64_MIN, 1, 1}};
     static const int64_t clicks[][3] = {{-1, 0, 0}, {0, Y, 0}, {0, 0, INT64_MAX}, {INT64_MIN, 3, 3}};
     segfm_error error = {0};
     unsigned which = draw(d, 4);
-    CHECK((draw(d, 2) != 0 ? segfm_box(d->session, boxes[which], &error) : segfm_click(d->session, clicks[which], true, &error)) ==
-          SEGFM_BAD_USAGE);
+    CHECK((draw(d, 2) != 0 ? segfm_box(d->session, boxes[which], &error)
+                           : segfm_click(d->session, clicks[which], true, &error)) == SEGFM_BAD_USAGE);
     CHECK(error.message[0] != '\0' && segfm_mask(d->session, d->mask, VOXELS - 1, &error) == SEGFM_BAD_USAGE);
     CHECK(hash_of(d->session, d->mask, d->logits) == d->states[d->cursor]);
 }
@@ -214,7 +215,8 @@ static void do_next(dialogue *d) {
     free(labels);
 }
 
-static void test_dialogue(const segfm_model *model, const float *voxels, segfm_options options, uint64_t seed, int calls) {
+static void test_dialogue(const segfm_model *model, const float *voxels, segfm_options options, uint64_t seed,
+                          int calls) {
     dialogue d = {.options = options, .model = model, .voxels = voxels, .random = seed, .cancel_after = -1};
     d.calls = malloc(LOG * sizeof *d.calls);
     d.states = malloc((LOG + 1) * sizeof *d.states);

@@ -33,6 +33,12 @@ static void test_errors(void) {
     CHECK(worst(nn_erf, erf, -0.01, 0.01) <= 1.2);
     CHECK(worst(nn_tanh, tanh, -10, 10) <= 1.3); /* 1.25 */
     CHECK(worst(nn_tanh, tanh, -0.01, 0.01) <= 1.3);
+    CHECK(worst(nn_log, log, 0.7, 1.5) <= 0.9); /* 0.83 */
+    CHECK(worst(nn_log, log, 0x1p-148, 4) <= 0.9);
+    CHECK(worst(nn_log, log, 0x1p-140, 0x1p-124) <= 0.9); /* below the normal range too */
+    CHECK(worst(nn_log, log, 1, 1e30) <= 0.9);
+    CHECK(worst(nn_log1p, log1p, -0.999, 2) <= 1.5); /* 1.44 */
+    CHECK(worst(nn_log1p, log1p, -1e-6, 1e-6) <= 1.5);
     CHECK(worst(nn_sigmoid, sigmoid_oracle, -80, 80) <= 2.5); /* 1.95 */
 }
 
@@ -41,6 +47,9 @@ static void test_special_values(void) {
     CHECK(nn_exp(0) == 1 && nn_exp(-inf) == 0 && nn_exp(inf) == inf && isnan(nn_exp((real)NAN)));
     CHECK(nn_erf(0) == 0 && nn_erf(inf) == 1 && nn_erf(-inf) == -1 && isnan(nn_erf((real)NAN)));
     CHECK(nn_tanh(0) == 0 && nn_tanh(inf) == 1 && nn_tanh(-inf) == -1 && isnan(nn_tanh((real)NAN)));
+    CHECK(nn_log(1) == 0 && nn_log(0) == -inf && nn_log(inf) == inf && isnan(nn_log(-1)) && isnan(nn_log((real)NAN)));
+    CHECK(nn_log1p(0) == 0 && nn_log1p(-1) == -inf && nn_log1p(inf) == inf && isnan(nn_log1p(-2)) &&
+          isnan(nn_log1p((real)NAN)) && nn_log1p(REAL_C(1e-30)) == REAL_C(1e-30));
     CHECK(nn_sigmoid(0) == REAL_C(0.5) && nn_sigmoid(inf) == 1 && nn_sigmoid(-inf) == 0);
     CHECK((float)nn_exp((real)88.8f) == INFINITY || sizeof(real) == 8);
     CHECK(nn_erf((real)0.9375f) <= nn_erf(nextafterf(0.9375f, 1.0f))); /* the two branches meet */

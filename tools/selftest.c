@@ -80,6 +80,12 @@ static segfm_status run_erf(const nn_run *r, io_buffer *out, segfm_error *error)
 static segfm_status run_tanh(const nn_run *r, io_buffer *out, segfm_error *error) {
     return (void)r, run_function(nn_tanh, -12, 12, out, error);
 }
+static segfm_status run_log(const nn_run *r, io_buffer *out, segfm_error *error) {
+    return (void)r, run_function(nn_log, 0, 3, out, error);
+}
+static segfm_status run_log1p(const nn_run *r, io_buffer *out, segfm_error *error) {
+    return (void)r, run_function(nn_log1p, -1, 4, out, error);
+}
 static segfm_status run_sigmoid(const nn_run *r, io_buffer *out, segfm_error *error) {
     return (void)r, run_function(nn_sigmoid, -100, 100, out, error);
 }
@@ -285,6 +291,37 @@ static segfm_status run_trilinear(const nn_run *r, io_buffer *out, segfm_error *
     return done(take(out, b[1], UP, error), b, COUNT_OF(b), error);
 }
 
+/* A sequence that is cut, so that it goes on from a state; few rows and many. */
+static segfm_status run_gru(const nn_run *r, io_buffer *out, segfm_error *error) {
+    enum { ROWS = 9, CUT = 7, IN = 300, H = 45 };
+    real *b[] = {uniform("selftest.x", ROWS * IN, -1, 1),
+                 uniform("selftest.a", 3 * H * IN, -0.3, 0.3),
+                 uniform("selftest.b", 3 * H * H, -0.3, 0.3),
+                 uniform("selftest.bias", 3 * H, -1, 1),
+                 malloc(nn_panels_count(3 * H, IN) * sizeof(real)),
+                 malloc(nn_panels_count(3 * H, H) * sizeof(real)),
+                 malloc(ROWS * H * sizeof(real))};
+    for (size_t i = 0; i < COUNT_OF(b); i++)
+        if (b[i] == NULL) return done(SEGFM_OK, b, COUNT_OF(b), error);
+    nn_panels_pack(b[1], 3 * H, IN, IN, 1, b[4], r->threads);
+    nn_panels_pack(b[2], 3 * H, H, H, 1, b[5], r->threads);
+    nn_gru gru = {{.n = 3 * H, .k = IN, .data = b[4]}, {.n = 3 * H, .k = H, .data = b[5]}, b[3], b[3]};
+    nn_gru_forward(r, &gru, CUT, b[0], NULL, b[6]);
+    nn_gru_forward(r, &gru, ROWS - CUT, b[0] + CUT * IN, b[6] + (CUT - 1) * H, b[6] + CUT * H);
+    return done(take(out, b[6], ROWS * H, error), b, COUNT_OF(b), error);
+}
+
+static segfm_status run_losses(const nn_run *r, io_buffer *out, segfm_error *error) {
+    enum { SAMPLES = 3, N = 20011 };
+    real *b[] = {uniform("selftest.x", SAMPLES * N, -9, 9), malloc(SAMPLES * N)};
+    if (b[0] == NULL || b[1] == NULL) return done(SEGFM_OK, b, COUNT_OF(b), error);
+    uint8_t *truth = (uint8_t *)b[1];
+    for (size_t i = 0; i < SAMPLES * N; i++) truth[i] = i % 7 < 3;
+    const real losses[] = {nn_dice_loss(r, SAMPLES, N, b[0], truth), nn_dice_loss(r, 1, SAMPLES * N, b[0], truth),
+                           nn_bce_loss(r, SAMPLES * N, b[0], truth)};
+    return done(take(out, losses, COUNT_OF(losses), error), b, COUNT_OF(b), error);
+}
+
 /* ---- volumes ------------------------------------------------------------------------------------------------- */
 
 enum { SCAN = 30011 };
@@ -441,6 +478,40 @@ static segfm_status run_half(const nn_run *r, io_buffer *out, segfm_error *error
     return done(status, b, COUNT_OF(b), error);
 }
 
+/* The points of a frame, the corrector's input, what is written: one variant after the other. */
+static segfm_status run_sampling(const nn_run *r, io_buffer *out, segfm_error *error) {
+    enum { N = 12 * 31 * 35, K = 150, LIST = 2 * K };
+    const vol_shape shape = {{12, 31, 35}};
+    const vol_point_click clicks[2] = {{{3, 20, 9}, 1}, {{8, 1, 30}, 0}};
+    real *b[] = {uniform("selftest.x", N, -4, 4), malloc(8 * LIST * sizeof(real)),
+                 malloc(3 * LIST * sizeof(real)), uniform("selftest.y", 4 * LIST, -9, 9),
+                 malloc(2 * LIST * sizeof(real)), malloc(LIST * sizeof(int64_t))};
+    const vol_view v = {b[0], shape, {{1, 0, 2}, {11, 28, 34}}};
+    nn_arena arena = {0};
+    vol_samples s;
+    vol_mt random;
+    vol_samples_plan(&s, K, shape, &arena);
+    void *memory = aligned_alloc(NN_ALIGN, arena.used);
+    segfm_status status = memory == NULL ? base_fail(error, SEGFM_NO_MEMORY, "memory: got none for samples") : SEGFM_OK;
+    for (size_t i = 0; i < COUNT_OF(b); i++)
+        if (b[i] == NULL || memory == NULL) return free(memory), done(status, b, COUNT_OF(b), error);
+    arena = (nn_arena){.base = memory, .capacity = arena.used};
+    vol_samples_plan(&s, K, shape, &arena);
+    vol_mt_seed(&random, 7);
+    for (int variant = VOL_SEED; status == SEGFM_OK && variant <= VOL_UPSTREAM; variant++) {
+        int64_t *voxels = (int64_t *)(void *)b[5];
+        vol_sample(&v, (vol_variant)variant, clicks, 2, NULL, &random, r->threads, &s);
+        vol_sample_state(&v, (vol_variant)variant, clicks, &s, b[1], b[2]);
+        size_t n = vol_correction_writes(&v, (vol_variant)variant, &s, b[3], b[3] + LIST, voxels, b[4]);
+        for (size_t i = 0; i < n; i++) b[4][n + i] = (real)voxels[i];
+        status = take(out, b[1], 8 * LIST, error);
+        if (status == SEGFM_OK) status = take(out, b[2], 3 * LIST, error);
+        if (status == SEGFM_OK) status = take(out, b[4], 2 * n, error);
+    }
+    free(memory);
+    return done(status, b, COUNT_OF(b), error);
+}
+
 /* ---- networks ------------------------------------------------------------------------------------------------ */
 
 static segfm_status open_formula(const weights_config *config, int threads, tool_network *n, segfm_error *error) {
@@ -461,6 +532,32 @@ static segfm_status run_encoder(const nn_run *r, io_buffer *out, segfm_error *er
     status = take(out, n.embedding, n.net.tokens * n.net.config.dim, error);
     tool_network_close(&n);
     return status;
+}
+
+/* Seven steps of the tiny corrector: its five blocks, and twice its last going on. */
+static segfm_status run_corrector(const nn_run *r, io_buffer *out, segfm_error *error) {
+    enum { STEPS = 7 };
+    tool_network n = {0};
+    segvol_corrector c;
+    nn_arena arena = {0};
+    segfm_status status = open_formula(weights_named_config("tiny"), r->threads, &n, error);
+    if (status != SEGFM_OK) return status;
+    size_t k = n.net.config.topk, hidden = n.net.config.gru_hidden;
+    status = segvol_corrector_plan(&c, &n.net, STEPS, r->threads, &arena, error);
+    void *memory = aligned_alloc(NN_ALIGN, arena.used);
+    real *b[] = {memory, uniform("selftest.rows", STEPS * 16 * k, -1, 64),
+                 uniform("selftest.coordinates", 6 * k, 0, 64), malloc(8 * k * sizeof(real))};
+    bool missing = b[0] == NULL || b[1] == NULL || b[2] == NULL || b[3] == NULL;
+    arena = (nn_arena){.base = memory, .capacity = arena.used};
+    if (status == SEGFM_OK && !missing) status = segvol_corrector_plan(&c, &n.net, STEPS, r->threads, &arena, error);
+    for (size_t step = 0; status == SEGFM_OK && !missing && step < STEPS; step++) {
+        memcpy(c.rows, b[1], STEPS * 16 * k * sizeof(real));
+        segvol_corrector_step(&n.net, &c, step, b[2], b[3], b[3] + 2 * k);
+        status = take(out, c.hidden + step * hidden, hidden, error);
+        if (status == SEGFM_OK) status = take(out, b[3], 8 * k, error);
+    }
+    tool_network_close(&n);
+    return done(status, b, COUNT_OF(b), error);
 }
 
 /* Decoder and upsampling: masks, IoU and logits for a box and three points. */
@@ -551,6 +648,8 @@ static const vector vectors[] = {
     {"exp", 0x28e5594b70a5460dU, run_exp},
     {"erf", 0x23d638ea12eb8fb1U, run_erf},
     {"tanh", 0xf07ed76dab64a7abU, run_tanh},
+    {"log", 0x7269cca902560155U, run_log},
+    {"log1p", 0x2897f346f025854cU, run_log1p},
     {"sigmoid", 0x87e95bf9769e33c0U, run_sigmoid},
     {"sigmoid-forward", 0x87e95bf9769e33c0U, run_sigmoid_forward},
     {"above-half", 0x633ab22cb60a1048U, run_above_half},
@@ -573,6 +672,8 @@ static const vector vectors[] = {
     {"conv-transpose", 0x3088c358ce995477U, run_conv_transpose},
     {"upscale", 0xfea67a129f96a4ddU, run_upscale},
     {"trilinear", 0x72c949feca37420fU, run_trilinear},
+    {"gru", 0x6b33aa23e7ba953fU, run_gru},
+    {"losses", 0x1143b9d8864601bfU, run_losses},
     {"foreground", 0xa7ed9de8ac657e82U, run_foreground},
     {"normalise", 0xb2cdb00db88b474eU, run_normalise},
     {"nearest", 0xd04a2d7e12572e7dU, run_nearest},
@@ -580,8 +681,10 @@ static const vector vectors[] = {
     {"dice", 0x044a6f76c21a7cb7U, run_dice},
     {"distance", 0xf0c398bb9858911fU, run_distance},
     {"surface", 0x3dbe594ca9afb324U, run_surface},
+    {"sampling", 0x0d39ca772cdfe421U, run_sampling},
     {"tiny-encoder", 0x68dadb155e2808ccU, run_encoder},
     {"tiny-decoder", 0xd4277e502a87d7cbU, run_decoder},
+    {"tiny-corrector", 0xfc79660d32aec824U, run_corrector},
     {"tiny-session", 0x92bc7771b3f8b40dU, run_session},
     {"tiny-clicks", 0xc43e983643c9b99aU, run_clicks},
 };

@@ -10,7 +10,7 @@ enum {
 #ifndef SEGFM_TINY
     PARTS = 16, /* of the frame, which the threads share */
     SPARE = 64, /* candidates a part has room for beyond 2K */
-    BLOCK = 64  /* voxels of a row that are passed over together */
+    BLOCK = 16  /* voxels of a row that are looked at together */
 #else
     PARTS = 3,
     SPARE = 1,
@@ -125,32 +125,45 @@ static bool any_below(const real *x, size_t n, real limit) {
     return found != 0;
 }
 
-/* From all candidates kept so far: a logit so large that its score cannot be among the K smallest. The score's rounding
-   is below 2e-7, and p falls by at least 0.09 per unit of logit here: 1e-5 is more than enough between them. */
-static real new_limit(const vol_view *v, vol_shape shape, const selection *s) {
-    real limit = 0;
-    for (size_t i = 0; i < s->k; i++) {
-        real x = logit_at(v, shape, s->list[i].index);
-        limit = x > limit ? x : -x > limit ? -x : limit;
+/* score (n): |p − ½|, or 1 where p is not between τ and 1 − τ. */
+static void scores_of(const real *x, size_t n, real *score) {
+    NN_SIMD_MATH
+    for (size_t i = 0; i < n; i++) {
+        real p = nn_sigmoid(x[i]), distance = p < half ? half - p : p - half;
+        distance = p > tau ? distance : 1;
+        score[i] = p < one_minus_tau ? distance : 1;
     }
-    return limit + REAL_C(1e-5);
 }
 
-/* Rows [begin, end) of the frame → the selection. */
+/* What a voxel must be below to be among the K smallest, after some candidates went: the score of the largest that is
+   left, and a logit a little beyond that one's, where no score can be as small: scores are right to 2e-7, and grow by at
+   least 0.09 per unit of logit here, so 1e-5 is enough. */
+typedef struct limits {
+    real logit, score;
+} limits;
+
+static limits limits_of(const vol_view *v, vol_shape shape, const selection *s) {
+    const vol_candidate *largest = &s->list[0];
+    for (size_t i = 1; i < s->k; i++)
+        if (s->list[i].score > largest->score) largest = &s->list[i];
+    real x = logit_at(v, shape, largest->index);
+    return (limits){(x < 0 ? -x : x) + REAL_C(1e-5), largest->score};
+}
+
+/* Rows [begin, end) of the frame → the selection. Later voxels lose ties. */
 static void scan_uncertain(const vol_view *v, vol_shape shape, size_t begin, size_t end, selection *s) {
     size_t width = (size_t)shape.n[2];
-    real limit = REAL_C(2.198); /* above ln 9 = 2.1972…, where p is 0.9 */
+    limits limit = {REAL_C(2.198), half}; /* above ln 9 = 2.1972…, where p is 0.9 */
     for (size_t row = begin; row < end; row++) {
         const real *x = v->logits + index_in_volume(v, (int64_t)row / shape.n[1], (int64_t)row % shape.n[1], 0);
         for (size_t first = 0; first < width; first += BLOCK) {
-            size_t stop = first + smaller(width - first, BLOCK);
-            if (!any_below(x + first, stop - first, limit)) continue;
-            for (size_t i = first; i < stop; i++) {
-                if (!(x[i] < limit && x[i] > -limit)) continue;
-                real p = nn_sigmoid(x[i]), score = p < half ? half - p : p - half;
-                if (!(p > tau && p < one_minus_tau)) continue;
-                if (select_candidate(s, score, row * width + i)) limit = new_limit(v, shape, s);
-            }
+            size_t count = smaller(width - first, BLOCK);
+            real score[BLOCK];
+            if (!any_below(x + first, count, limit.logit)) continue;
+            scores_of(x + first, count, score);
+            for (size_t i = 0; i < count; i++)
+                if (score[i] < limit.score && select_candidate(s, score[i], row * width + first + i))
+                    limit = limits_of(v, shape, s);
         }
     }
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Fits the polynomials of nn/math.h (float build): exp, erf, tanh.
+"""Fits the polynomials of nn/math.h (float build): exp, erf, tanh, log.
 
 Run it to see the coefficients that stand in the header, and the error each has before rounding:
 
@@ -28,6 +28,12 @@ def minimax(function, degree, low, high, weight=lambda x: np.ones_like(x), odd=F
     return c, error.max()
 
 
+def log_rest(f):
+    """(log(1 + f) - f + f^2/2) / f^3; near 0, where that cancels, by its series."""
+    series = sum((-1) ** n * f**n / (n + 3) for n in range(12))
+    return np.where(np.abs(f) < 0.05, series, (np.log1p(f) - f + f * f / 2) / f**3)
+
+
 def show(name, c, error):
     print(f"{name}: max weighted error {error:.2e}")
     for i, v in enumerate(c):
@@ -45,6 +51,8 @@ def main():
                            lambda x: x * special.erfc(x) / special.erf(x)))
     # tanh(x) = x + x^3 t(x^2), |x| <= 0.625; error relative to tanh
     show("tanh t", *minimax(lambda x: (np.tanh(x) - x) / x**3, 4, 1e-3, 0.625, lambda x: x**3 / np.tanh(x), odd=True))
+    # log(1 + f) = f - f^2/2 + f^3 l(f), sqrt(1/2) <= 1 + f <= sqrt(2); error relative to log
+    show("log l", *minimax(log_rest, 7, np.sqrt(0.5) - 1, np.sqrt(2) - 1, lambda f: f**3 / np.log1p(f)))
 
 
 if __name__ == "__main__":
