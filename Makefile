@@ -35,7 +35,7 @@ TOOL_OBJ = $(TOOL_SRC:%.c=$(BUILD)/%.o)
 TESTS = $(patsubst test/%.c,$(BUILD)/test/%,$(wildcard test/test_*.c))
 
 .DEFAULT_GOAL = all
-.PHONY: all native tests everything test demo demo-scan verify bench bench-metrics conformance sanitize valgrind planted lint format clean install uninstall help
+.PHONY: all native tests everything test demo demo-scan verify bench bench-metrics conformance sanitize soak valgrind planted lint format clean install uninstall help
 
 all: $(BUILD)/segfm
 	@ln -sf $(BUILD)/segfm segfm
@@ -131,6 +131,12 @@ valgrind:
 	@TEST_WRAPPER="valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=all" \
 		scripts/test.sh $$($(MAKE) -s $(VALGRIND) print-build)
 
+# A long random dialogue with `segfm session`, and longer ones with the library under the sanitizers. COMMANDS: of each.
+COMMANDS ?= 10000
+soak: all
+	@$(MAKE) --no-print-directory -s -j2 CC=gcc $(SANITIZE) tests
+	@COMMANDS=$(COMMANDS) scripts/soak.sh $(BUILD)/segfm $$($(MAKE) -s CC=gcc $(SANITIZE) print-build)
+
 # Wrong numbers are planted in a copy of the tree, one at a time: the tests must notice each.
 planted:
 	@scripts/planted.sh
@@ -164,6 +170,7 @@ help:
 	@echo 'make bench-metrics  distance transform, components, surface metrics, clicks against numpy and scipy'
 	@echo 'make conformance  equal hashes from all compilers, levels, threads, machines? (installs them where apt may; QUICK=1: a third)'
 	@echo 'make sanitize   the tests under address and undefined-behaviour sanitizers'
+	@echo 'make soak       10,000 random commands to a session, memory watched; the library the same under the sanitizers'
 	@echo 'make valgrind   the tests under valgrind'
 	@echo 'make planted    wrong numbers planted in a copy of the tree: does a test notice each?'
 	@echo 'make lint       warnings of gcc and clang as errors, and what the house rules forbid'
