@@ -28,7 +28,7 @@ there() { [ -s "$1" ]; ok "$1 is there" $?; }
 
 # ---- help --------------------------------------------------------------------------------------------------------
 $segfm help | grep -q 'Not a medical device'; ok 'help' $?
-for c in segment predict convert info trace compare metrics selftest bench; do
+for c in segment predict convert info trace compare metrics session selftest bench; do
     $segfm help $c | grep -q "^segfm $c"; ok "help $c" $?
 done
 $segfm --version | grep -q '^segfm [0-9]'; ok 'version' $?
@@ -97,6 +97,28 @@ $metrics --threads 1 >"$dir/one"; $metrics --threads 3 | cmp - "$dir/one"; ok 'm
 
 for t in 1 2 3; do $segfm segment -i "$dir/scan.nii" -w "$dir/w.segfm" --threads $t --box $box -o "$dir/t$t.nii" --logits "$dir/tl$t.nii"; done
 cmp "$dir/tl1.nii" "$dir/tl2.nii" && cmp "$dir/tl1.nii" "$dir/tl3.nii"; ok 'same bits with 1, 2 and 3 threads' $?
+
+# ---- a dialogue --------------------------------------------------------------------------------------------------
+talk() { printf '%s\n' "$@" | $segfm session -w "$dir/w.segfm" --threads 2 >"$dir/stdout" 2>"$dir/stderr"; }
+talk "open $dir/scan.nii" "box $box" 'click 12,12,6,+' 'click 0,0,0,-' "mask $dir/d.nii" "logits $dir/dl.nii" undo redo \
+    "logits $dir/dl2.nii" next 'click 12,12,6,+' "labels $dir/labels.nii" status quit 'not heard'
+ok 'session' $?
+[ "$(wc -l <"$dir/stdout")" -eq 14 ] && [ ! -s "$dir/stderr" ]; ok 'a line for each command up to quit' $?
+[ "$(grep -c '^{"command":"[a-z]*","ok":true,"ms":[0-9.]*,"changed":[0-9]*,"bounds":.*}$' "$dir/stdout")" -eq 14 ]; ok 'all of one form' $?
+sed -n 2p "$dir/stdout" | grep -q '"changed":[1-9][0-9]*,"bounds":\[[0-9,]*\],.*"box":true,"clicks":0,"undo":true,"redo":false'; ok 'what a box changed' $?
+sed -n 13p "$dir/stdout" | grep -q '"object":2.*"shape":\[30,28,12\]'; ok 'status' $?
+cmp "$dir/d.nii" "$dir/c.nii"; ok 'the mask is what segment gives for the same box and clicks' $?
+cmp "$dir/dl.nii" "$dir/dl2.nii"; ok 'undo and redo give the bits back' $?
+there "$dir/labels.nii"
+talk '' '# a remark' 'click 1,2,3,+' undo "open $dir/missing.nii" "mask $dir/never.nii" "open $dir/scan.nii" 'click 1,2,3' 'click nan,2,3,+' \
+    'click 30,0,0,+' 'box 5,5,5,1,1,1' redo "mask $dir/scan.nii" "mask $dir/never.txt" nonsense "$(awk 'BEGIN { while (i++ < 5000) printf "x" }')"
+ok 'a session of nonsense ends well' $?
+[ "$(grep -c '"ok":false,"error":"[^"]*[a-z]' "$dir/stdout")" -eq 13 ] && [ "$(wc -l <"$dir/stdout")" -eq 14 ]; ok 'with an error for each bad line' $?
+grep -q 'no scan is open' "$dir/stdout" && grep -q 'there is nothing to redo' "$dir/stdout" && grep -q 'the scan has 0 to 29' "$dir/stdout" &&
+    grep -q 'the output would replace the input' "$dir/stdout" && grep -q 'unknown command nonsense' "$dir/stdout"; ok 'that says what is wrong' $?
+gone "$dir/never.nii"; gone "$dir/never.txt"
+want 2 'unknown option' session --bogus
+want 3 'missing.segfm' session -w "$dir/missing.segfm"
 
 # ---- bad input ---------------------------------------------------------------------------------------------------
 out="$dir/never.nii.gz"
