@@ -109,6 +109,11 @@ void vol_windows_average(const vol_windows *w, real *sum, int threads);
    NN_ALIGN-aligned (SIZE_MAX: more than there can be). Linear time, threads share out lines. */
 size_t vol_distance_scratch(vol_shape s, int threads);
 void vol_distance(const uint8_t *mask, vol_shape s, const double spacing[3], int threads, void *scratch, double *out);
+/* The same distances to the nearest zero of `to`, but only of the zeros of `from` (s), one after the other in raster order;
+   returns how many there are. Faster when most of them are near. */
+size_t vol_distance_between_scratch(vol_shape s, int threads);
+size_t vol_distance_between(const uint8_t *from, const uint8_t *to, vol_shape s, const double spacing[3], int threads,
+                            void *scratch, double *out);
 
 /* ---- components.c -------------------------------------------------------------------------------------------- */
 
@@ -186,7 +191,7 @@ typedef struct vol_surface_request {
 vol_box vol_surface_box(const uint8_t *truth, const uint8_t *prediction, vol_shape s);
 /* Bytes for masks whose box has at most the shape s, so for a volume of that shape too; SIZE_MAX: more than can be. */
 size_t vol_surface_bytes(vol_shape s, bool flat, int threads);
-/* memory: that many bytes, NN_ALIGN-aligned. Some 13 bytes per voxel of the box; time: two distance transforms of it. */
+/* memory: that many bytes, NN_ALIGN-aligned. Some 16 bytes per voxel of the box, of which a surface uses a part. */
 void vol_surface_measure(const uint8_t *truth, const uint8_t *prediction, const vol_surface_request *q, void *memory,
                          vol_surface *out);
 /* The table behind it, derived from marching cubes: area of the surface in a cell between eight voxels, by neighbour code
