@@ -134,10 +134,10 @@ typedef struct vol_components {
 } vol_components;
 
 /* Of where exactly one of two masks (s) is inside; b NULL: of a. memory: vol_components_bytes of the same masks,
-   NN_ALIGN-aligned (SIZE_MAX: more than there can be). False for 2^31 runs or more. One pass over the voxels; the rest
-   is the work of the runs. */
+   NN_ALIGN-aligned (SIZE_MAX: more than there can be, or 2^31 runs). One pass over the voxels; the rest is the work of
+   the runs. */
 size_t vol_components_bytes(const uint8_t *a, const uint8_t *b, vol_shape s);
-bool vol_components_find(const uint8_t *a, const uint8_t *b, vol_shape s, void *memory, vol_components *out);
+void vol_components_find(const uint8_t *a, const uint8_t *b, vol_shape s, void *memory, vol_components *out);
 /* The component with the most voxels, the first of equals (as numpy.argmax of the sizes); count is not 0. */
 size_t vol_components_largest(const vol_components *c);
 vol_box vol_components_bounds(const vol_components *c, size_t component);
