@@ -35,13 +35,40 @@ static void check_mask(const uint8_t *mask, vol_shape s, const double spacing[3]
     free(one), free(many), free(scratch);
 }
 
+/* The distances of some voxels are those of the whole transform, however far they are. seed: which voxels ask. */
+static void check_between(uint64_t seed, const uint8_t *mask, vol_shape s, const double spacing[3], double bound) {
+    size_t n = vol_count(s), asking = 0;
+    uint8_t *from = malloc(n);
+    double *all = malloc(n * sizeof *all), *one = malloc(n * sizeof *one), *many = malloc(n * sizeof *many);
+    size_t bytes = vol_distance_between_scratch(s, 3), whole = vol_distance_scratch(s, 1);
+    void *scratch = aligned_alloc(NN_ALIGN, bytes > whole ? bytes : whole);
+    uint32_t rare = 1 + random_next(&seed) % 9;
+    for (size_t i = 0; i < n; i++) from[i] = (uint8_t)(random_next(&seed) % rare);
+    vol_distance(mask, s, spacing, 1, scratch, all);
+    size_t count = vol_distance_between(from, mask, s, spacing, 1, scratch, one);
+    CHECK(vol_distance_between(from, mask, s, spacing, 3, scratch, many) == count);
+    CHECK(memcmp(one, many, count * sizeof *one) == 0);
+    bool right = true;
+    for (size_t i = 0; i < n; i++) {
+        if (from[i]) continue;
+        double got = asking < count ? one[asking++] : -1;
+        right &= got == all[i] || fabs(got - all[i]) <= bound * all[i];
+    }
+    CHECK(right && asking == count);
+    free(from), free(all), free(one), free(many), free(scratch);
+}
+
 /* One voxel in `zeros` is a zero. */
 static void check_random(uint64_t seed, vol_shape s, uint32_t zeros) {
     static const double spacings[][3] = {{1, 1, 1}, {3, 1, 2}, {2.5, 0.7, 1.3}, {0.1, 5, 0.33}};
     size_t n = vol_count(s);
     uint8_t *mask = malloc(n);
     for (size_t i = 0; i < n; i++) mask[i] = random_next(&seed) % zeros ? (uint8_t)(1 + i % 255) : 0;
-    for (int i = 0; i < 4; i++) check_mask(mask, s, spacings[i], i < 2 ? 0 : 1e-15);
+    for (int i = 0; i < 4; i++) {
+        double bound = i < 2 ? 0 : 1e-15;
+        check_mask(mask, s, spacings[i], bound);
+        check_between(seed + (uint64_t)i, mask, s, spacings[i], bound);
+    }
     free(mask);
 }
 
@@ -64,6 +91,10 @@ static void check_large(void) {
             for (int64_t x = 0; x < 53; x++, i++)
                 right &= out[i] == (double)((z - 20) * (z - 20) + (y - 7) * (y - 7) + (x - 50) * (x - 50));
     CHECK(right);
+    check_between(1, mask, s, spacing, 0); /* far away, so that planes are transformed */
+    memset(mask, 1, n);
+    for (size_t i = 0; i < n; i += 9) mask[i] = 0;
+    check_between(2, mask, s, spacing, 0); /* near */
     free(mask), free(out), free(again), free(scratch);
 }
 
@@ -77,6 +108,9 @@ int main(void) {
     uint8_t full[12];
     memset(full, 1, sizeof full);
     check_mask(full, (vol_shape){{2, 3, 2}}, (double[]){1, 2, 3}, 0);
+    check_between(3, full, (vol_shape){{2, 3, 2}}, (double[]){1, 2, 3}, 0);
     CHECK(vol_distance_scratch((vol_shape){{1, INT64_MAX, 1}}, 1) == SIZE_MAX);
+    CHECK(vol_distance_between_scratch((vol_shape){{1, INT64_MAX, 1}}, 1) == SIZE_MAX);
+    CHECK(vol_distance_between_scratch((vol_shape){{INT32_MAX, 1, 1}}, 1) == SIZE_MAX);
     return test_summary();
 }

@@ -134,7 +134,7 @@ bool vol_simulate_click(const uint8_t *prediction, const uint8_t *truth, const v
     if (vol_box_is_empty(error_box(prediction, truth, q->shape))) return false; /* whatever memory there is */
     void *runs = nn_arena_take(&arena, vol_components_bytes(prediction, truth, q->shape), 1);
     vol_components errors;
-    if (!vol_components_find(prediction, truth, q->shape, runs, &errors) || errors.count == 0) return false;
+    vol_components_find(prediction, truth, q->shape, runs, &errors);
     size_t largest = vol_components_largest(&errors);
     grid g = plan_grid(vol_components_bounds(&errors, largest), q->large);
 

@@ -4,55 +4,89 @@
 
 #include "vol.h"
 
-enum { WORD = 8 }; /* bytes looked at at once */
+/* Rows are read as words of 64 bits, one a voxel. */
+enum { WORD = 64, BYTES = 8 };
 
-/* row (n) = 1 where exactly one of the two masks is inside. */
-static void difference_row(const uint8_t *a, const uint8_t *b, int64_t n, uint8_t *row) {
-    if (b == NULL)
-        for (int64_t x = 0; x < n; x++) row[x] = a[x] != 0;
+/* Eight bytes, each 0 or 1, as the bits of a number, the first lowest. */
+static uint64_t gather_bits(const uint8_t *bytes) { return base_le64(bytes) * 0x0102040810204080U >> 56; }
+
+/* The voxels [x, x + 64) of a row (n) where exactly one of the two masks is inside; 0 beyond its end. */
+static uint64_t row_bits(const uint8_t *a, const uint8_t *b, int64_t n, int64_t x) {
+    uint8_t inside[WORD] = {0};
+    int64_t count = n - x < WORD ? n - x : WORD;
+    uint64_t bits = 0;
+    if (count == WORD && b == NULL) /* the common cases, of a length that compilers can unroll */
+        for (int i = 0; i < WORD; i++) inside[i] = a[x + i] != 0;
+    else if (count == WORD)
+        for (int i = 0; i < WORD; i++) inside[i] = (a[x + i] != 0) ^ (b[x + i] != 0);
     else
-        for (int64_t x = 0; x < n; x++) row[x] = (uint8_t)((a[x] != 0) ^ (b[x] != 0));
+        for (int64_t i = 0; i < count; i++) inside[i] = (uint8_t)((a[x + i] != 0) ^ (b != NULL && b[x + i] != 0));
+    for (int i = 0; i < WORD / BYTES; i++) bits |= gather_bits(inside + BYTES * i) << BYTES * i;
+    return bits;
 }
 
-/* First x ≥ from where row differs from `value` (0 or 1), n when there is none. */
-static int64_t skip(const uint8_t *row, int64_t n, int64_t from, uint8_t value) {
-    const uint64_t same = value ? 0x0101010101010101U : 0;
-    for (uint64_t word; from + WORD <= n; from += WORD) {
-        memcpy(&word, row + from, WORD);
-        if (word != same) break;
-    }
-    while (from < n && row[from] == value) from++;
-    return from;
+/* Position of the only bit that is set: multiplied with this number, it leaves another pattern of six bits on top for each
+   (Leiserson, Prokop and Randall, "Using de Bruijn Sequences to Index a 1 in a Computer Word", 1998). */
+static int64_t position(uint64_t bit) {
+    static const uint8_t of_pattern[WORD] = {0,  1,  2,  53, 3,  7,  54, 27, 4,  38, 41, 8,  34, 55, 48, 28,
+                                             62, 5,  39, 46, 44, 42, 22, 9,  24, 35, 59, 56, 49, 18, 29, 11,
+                                             63, 52, 6,  26, 37, 40, 33, 47, 61, 45, 43, 21, 23, 58, 17, 10,
+                                             51, 25, 36, 32, 60, 20, 57, 16, 50, 31, 19, 15, 30, 14, 13, 12};
+    return of_pattern[bit * 0x022fdd63cc95386dU >> 58];
+}
+
+static size_t count_bits(uint64_t v) {
+    v -= v >> 1 & 0x5555555555555555U;
+    v = (v & 0x3333333333333333U) + (v >> 2 & 0x3333333333333333U);
+    return ((v + (v >> 4)) & 0x0f0f0f0f0f0f0f0fU) * 0x0101010101010101U >> 56;
 }
 
 static size_t count_runs(const uint8_t *a, const uint8_t *b, vol_shape s) {
     size_t runs = 0, rows = (size_t)s.n[0] * (size_t)s.n[1];
     for (size_t r = 0; r < rows; r++, a += s.n[2], b = b ? b + s.n[2] : b) {
-        unsigned last = 0, begun = 0;
-        for (int64_t x = 0; x < s.n[2]; x++) {
-            unsigned in = (unsigned)(a[x] != 0) ^ (unsigned)(b && b[x] != 0);
-            begun += in & ~last;
-            last = in;
+        uint64_t before = 0; /* the voxel before the word */
+        for (int64_t x = 0; x < s.n[2]; x += WORD) {
+            uint64_t bits = row_bits(a, b, s.n[2], x);
+            runs += count_bits(bits & ~(bits << 1 | before));
+            before = bits >> (WORD - 1);
         }
-        runs += begun;
     }
     return runs;
 }
 
-/* Where everything lies; `row`, a row of voxels, is needed only while the runs are found. */
-static uint8_t *take(nn_arena *a, vol_shape s, size_t runs, vol_components *c) {
+/* The runs of a row (n), from run[found] on; returns how many there are by then. */
+static size_t cut_row(const uint8_t *a, const uint8_t *b, int64_t n, vol_run *run, size_t found) {
+    uint64_t before = 0;
+    for (int64_t x = 0; x < n; x += WORD) {
+        uint64_t bits = row_bits(a, b, n, x), changes = bits ^ (bits << 1 | before);
+        before = bits >> (WORD - 1);
+        for (; changes != 0; changes &= changes - 1) {
+            int64_t at = x + position(changes & (~changes + 1));
+            if (bits >> (at - x) & 1) {
+                run[found] = (vol_run){(int32_t)at, (int32_t)n, (uint32_t)found};
+                found++;
+            } else {
+                run[found - 1].end = (int32_t)at;
+            }
+        }
+    }
+    return found;
+}
+
+/* Where everything lies. */
+static void take(nn_arena *a, vol_shape s, size_t runs, vol_components *c) {
     size_t rows = (size_t)s.n[0] * (size_t)s.n[1];
-    c->run = nn_arena_take(a, runs, sizeof *c->run);
     c->row = nn_arena_take(a, nn_plus(rows, 1), sizeof *c->row);
+    c->run = nn_arena_take(a, runs, sizeof *c->run);
     c->size = nn_arena_take(a, runs, sizeof *c->size);
-    return nn_arena_take(a, (size_t)s.n[2], 1);
 }
 
 size_t vol_components_bytes(const uint8_t *a, const uint8_t *b, vol_shape s) {
     nn_arena count = {0};
     vol_components c;
-    take(&count, s, count_runs(a, b, s), &c);
-    return count.failed ? SIZE_MAX : count.used;
+    size_t runs = count_runs(a, b, s);
+    take(&count, s, runs, &c);
+    return count.failed || runs > INT32_MAX || s.n[2] > INT32_MAX ? SIZE_MAX : count.used;
 }
 
 /* The first run of i's tree; shortens the way for the next who asks. */
@@ -70,53 +104,49 @@ static void join_rows(vol_run *run, size_t i, size_t end, size_t j, size_t j_end
         if (run[j].end < run[i].begin) j++;
         else if (run[i].end < run[j].begin) i++;
         else { /* they overlap, or meet at a corner: ends are exclusive */
-            uint32_t a = root_of(run, (uint32_t)i), b = root_of(run, (uint32_t)j);
-            if (a < b) run[b].component = a;
-            else run[a].component = b; /* the first run stays the root, so roots keep raster order */
+            if (run[i].component != run[j].component) {
+                uint32_t a = root_of(run, (uint32_t)i), b = root_of(run, (uint32_t)j);
+                uint32_t first = a < b ? a : b; /* stays the root, so that roots keep raster order */
+                run[a].component = run[b].component = run[i].component = run[j].component = first;
+            }
             if (run[i].end < run[j].end) i++;
             else j++;
         }
     }
 }
 
-static void find_runs(const uint8_t *a, const uint8_t *b, vol_shape s, uint8_t *row, vol_components *c) {
+static void find_runs(const uint8_t *a, const uint8_t *b, vol_shape s, vol_components *c) {
     size_t rows = (size_t)s.n[0] * (size_t)s.n[1], width = (size_t)s.n[1], found = 0;
     for (size_t r = 0; r < rows; r++) {
-        size_t y = r % width, at = r * (size_t)s.n[2];
-        c->row[r] = found;
-        difference_row(a + at, b ? b + at : b, s.n[2], row);
-        for (int64_t x = skip(row, s.n[2], 0, 0); x < s.n[2]; x = skip(row, s.n[2], x, 0)) {
-            int64_t end = skip(row, s.n[2], x, 1);
-            c->run[found] = (vol_run){(int32_t)x, (int32_t)end, (uint32_t)found};
-            found++;
-            x = end;
-        }
+        size_t y = r % width, at = r * (size_t)s.n[2], start = found;
+        c->row[r] = start;
+        found = cut_row(a + at, b ? b + at : b, s.n[2], c->run, start);
         c->row[r + 1] = found;
-        if (c->row[r] == found) continue;
-        size_t above = r - width; /* the same y of the slice before; not used on the first */
-        if (y > 0) join_rows(c->run, c->row[r], found, c->row[r - 1], c->row[r]);
+        if (start == found) continue;
+        if (y > 0) join_rows(c->run, start, found, c->row[r - 1], start);
         if (r < width) continue;
+        size_t above = r - width; /* the same y of the slice before */
         for (size_t q = y > 0 ? above - 1 : above; q <= above + (y + 1 < width); q++)
-            join_rows(c->run, c->row[r], found, c->row[q], c->row[q + 1]);
+            join_rows(c->run, start, found, c->row[q], c->row[q + 1]);
     }
+    c->runs = found;
 }
 
-bool vol_components_find(const uint8_t *a, const uint8_t *b, vol_shape s, void *memory, vol_components *out) {
+void vol_components_find(const uint8_t *a, const uint8_t *b, vol_shape s, void *memory, vol_components *out) {
     nn_arena arena = {memory, SIZE_MAX, 0, false};
-    size_t runs = count_runs(a, b, s);
-    *out = (vol_components){.shape = s, .runs = runs};
-    if (runs > INT32_MAX || s.n[2] > INT32_MAX) return false;
-    uint8_t *row = take(&arena, s, runs, out);
-    find_runs(a, b, s, row, out);
+    *out = (vol_components){.shape = s};
+    take(&arena, s, 0, out); /* runs are written from here on */
+    find_runs(a, b, s, out);
+    arena.used = 0;
+    take(&arena, s, out->runs, out); /* and sizes behind them */
     /* A run's tree has its root before it, whose number is known by then. */
-    for (size_t i = 0; i < runs; i++) {
+    for (size_t i = 0; i < out->runs; i++) {
         vol_run *r = &out->run[i];
         bool is_root = r->component == i;
         if (is_root) out->size[out->count] = 0;
         r->component = is_root ? (uint32_t)out->count++ : out->run[r->component].component;
         out->size[r->component] += (uint64_t)(r->end - r->begin);
     }
-    return true;
 }
 
 size_t vol_components_largest(const vol_components *c) {
@@ -139,13 +169,12 @@ vol_box vol_components_bounds(const vol_components *c, size_t component) {
 }
 
 void vol_components_labels(const vol_components *c, int32_t *labels) {
-    size_t rows = (size_t)c->shape.n[0] * (size_t)c->shape.n[1];
-    for (size_t r = 0; r < rows; r++, labels += c->shape.n[2]) {
-        int64_t x = 0;
+    size_t rows = (size_t)c->shape.n[0] * (size_t)c->shape.n[1], width = (size_t)c->shape.n[2];
+    for (size_t r = 0; r < rows; r++, labels += width) {
+        memset(labels, 0, width * sizeof *labels);
         for (size_t i = c->row[r]; i < c->row[r + 1]; i++) {
-            for (; x < c->run[i].begin; x++) labels[x] = 0;
-            for (; x < c->run[i].end; x++) labels[x] = (int32_t)c->run[i].component + 1;
+            int32_t label = (int32_t)c->run[i].component + 1;
+            for (int32_t x = c->run[i].begin; x < c->run[i].end; x++) labels[x] = label;
         }
-        for (; x < c->shape.n[2]; x++) labels[x] = 0;
     }
 }

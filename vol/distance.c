@@ -116,3 +116,134 @@ void vol_distance(const uint8_t *mask, vol_shape s, const double spacing[3], int
         transform_plane(out + z * plane, s.n[1], s.n[2], spacing, &l);
     }
 }
+
+/* ---- distances of some voxels only ------------------------------------------------------------------------------- */
+
+/* Most voxels that ask are near a target, so they look around themselves; only where that turns out dear is a plane
+   transformed as above. */
+enum { LOOKS = 16 }; /* of a plane per voxel: as dear as its transform */
+
+typedef struct between {
+    vol_shape shape;
+    const double *spacing;
+    int32_t *steps;    /* (shape): along z to the nearest target; the length of the axis where there is none */
+    double *square[3]; /* (n + 1): (i·spacing)² along each axis; infinity at the end of z's */
+    size_t *first;     /* (planes + 1): number of the voxels that ask before each plane */
+    size_t each;       /* bytes that each thread has in per_thread */
+    unsigned char *per_thread;
+} between;
+
+/* What one thread works with. */
+static double *take_plane(nn_arena *a, vol_shape s, lines *l) {
+    *l = take_lines(a, s);
+    return nn_arena_take(a, nn_times((size_t)s.n[1], (size_t)s.n[2]), sizeof(double));
+}
+
+static between take_between(nn_arena *a, vol_shape s, int threads) {
+    between b = {.shape = s};
+    nn_arena one = {0};
+    lines l;
+    take_plane(&one, s, &l);
+    b.each = one.failed ? SIZE_MAX : one.used;
+    b.steps = nn_arena_take(a, nn_times(nn_times((size_t)s.n[0], (size_t)s.n[1]), (size_t)s.n[2]), sizeof *b.steps);
+    for (int k = 0; k < 3; k++) b.square[k] = nn_arena_take(a, nn_plus((size_t)s.n[k], 1), sizeof(double));
+    b.first = nn_arena_take(a, nn_plus((size_t)s.n[0], 1), sizeof *b.first);
+    b.per_thread = nn_arena_take(a, nn_times(b.each, (size_t)threads), 1);
+    return b;
+}
+
+size_t vol_distance_between_scratch(vol_shape s, int threads) {
+    nn_arena count = {0};
+    take_between(&count, s, threads);
+    return count.failed || s.n[0] >= INT32_MAX ? SIZE_MAX : count.used;
+}
+
+/* count_steps in whole numbers, with the length of the axis for infinity. */
+static void count_whole_steps(const uint8_t *mask, int32_t depth, int64_t plane, int64_t n, int32_t *out) {
+    for (int64_t x = 0; x < n; x++) out[x] = mask[x] ? depth : 0;
+    for (int64_t z = 1; z < depth; z++) {
+        const uint8_t *m = mask + z * plane;
+        int32_t *row = out + z * plane;
+        for (int64_t x = 0; x < n; x++) {
+            int32_t more = row[x - plane] < depth ? row[x - plane] + 1 : depth;
+            row[x] = m[x] ? more : 0;
+        }
+    }
+    for (int64_t z = depth - 2; z >= 0; z--) {
+        int32_t *row = out + z * plane;
+        for (int64_t x = 0; x < n; x++) row[x] = row[x + plane] + 1 < row[x] ? row[x + plane] + 1 : row[x];
+    }
+}
+
+/* The least of `best` and what the row gives, looking from x one way from near to far, as long as that can be less. dy:
+   squared distance in y. */
+static double search_row(const between *b, const int32_t *row, int64_t x, int64_t way, double dy, double best,
+                         int64_t *looks) {
+    int64_t i = way < 0 ? 1 : 0, end = way < 0 ? x + 1 : b->shape.n[2] - x;
+    for (; i < end && dy + b->square[2][i] < best; i++) {
+        double d = b->square[0][row[x + way * i]] + dy + b->square[2][i]; /* in the order of transform_line */
+        best = d < best ? d : best;
+    }
+    *looks += i + 1;
+    return best;
+}
+
+static double search_plane(const between *b, const int32_t *plane, int64_t y, int64_t x, int64_t *looks) {
+    double best = b->square[0][plane[y * b->shape.n[2] + x]];
+    for (int64_t i = 0; i < b->shape.n[1] && b->square[1][i] < best; i++)
+        for (int way = i > 0 ? -1 : 1; way <= 1; way += 2) {
+            int64_t v = y + way * i;
+            if (v < 0 || v >= b->shape.n[1]) continue;
+            best = search_row(b, plane + v * b->shape.n[2], x, 1, b->square[1][i], best, looks);
+            best = search_row(b, plane + v * b->shape.n[2], x, -1, b->square[1][i], best, looks);
+        }
+    return best;
+}
+
+/* out: of the voxels of plane z that ask, in raster order. */
+static void answer_plane(const between *b, const uint8_t *from, int64_t z, nn_arena own, double *out) {
+    int64_t ny = b->shape.n[1], nx = b->shape.n[2], looks = 0;
+    const int32_t *steps = b->steps + z * ny * nx;
+    lines l;
+    double *whole = take_plane(&own, b->shape, &l);
+    bool transformed = false;
+    for (int64_t i = 0; i < ny * nx; i++) {
+        if (from[z * ny * nx + i]) continue;
+        if (looks > LOOKS * ny * nx && !transformed) {
+            for (int64_t k = 0; k < ny * nx; k++)
+                whole[k] = steps[k] < b->shape.n[0] ? (double)steps[k] : (double)INFINITY;
+            transform_plane(whole, ny, nx, b->spacing, &l);
+            transformed = true;
+        }
+        *out++ = transformed ? whole[i] : search_plane(b, steps, i / nx, i % nx, &looks);
+    }
+}
+
+size_t vol_distance_between(const uint8_t *from, const uint8_t *to, vol_shape s, const double spacing[3], int threads,
+                            void *scratch, double *out) {
+    nn_arena arena = {scratch, SIZE_MAX, 0, false};
+    between b = take_between(&arena, s, threads);
+    int64_t plane = s.n[1] * s.n[2];
+    b.spacing = spacing;
+    for (int k = 0; k < 3; k++)
+        for (int64_t i = 0; i <= s.n[k]; i++) b.square[k][i] = ((double)i * spacing[k]) * ((double)i * spacing[k]);
+    b.square[0][s.n[0]] = (double)INFINITY;
+    threads = nn_team(threads, vol_count(s));
+#pragma omp parallel for num_threads(threads)
+    for (int64_t y = 0; y < s.n[1]; y++)
+        count_whole_steps(to + y * s.n[2], (int32_t)s.n[0], plane, s.n[2], b.steps + y * s.n[2]);
+#pragma omp parallel for num_threads(threads)
+    for (int64_t z = 0; z < s.n[0]; z++) {
+        size_t asking = 0;
+        for (int64_t i = 0; i < plane; i++) asking += from[z * plane + i] == 0;
+        b.first[z + 1] = asking;
+    }
+    b.first[0] = 0;
+    for (int64_t z = 0; z < s.n[0]; z++) b.first[z + 1] += b.first[z];
+#pragma omp parallel for num_threads(threads) schedule(dynamic)
+    for (int64_t z = 0; z < s.n[0]; z++) {
+        nn_arena own = {b.per_thread + nn_thread() * b.each, b.each, 0, false};
+        answer_plane(&b, from, z, own, out + b.first[z]);
+    }
+    return b.first[s.n[0]];
+}

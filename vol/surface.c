@@ -133,7 +133,7 @@ typedef struct workspace {
     uint8_t *padded;  /* the box of a mask with a voxel of nothing around it, 0 or 1; its room is later away[0] */
     uint8_t *code[2]; /* of the corners of truth and prediction; later the list of a surface's classes */
     uint8_t *away[2]; /* 0 on the surface of truth or prediction */
-    double *distance; /* of every corner; later the list of a surface's */
+    double *distance; /* the list of a surface's */
     void *scratch;    /* of the distances */
 } workspace;
 
@@ -153,7 +153,7 @@ static workspace take_workspace(nn_arena *a, vol_shape box, bool flat, int threa
     w.away[0] = w.padded;
     w.away[1] = nn_arena_take(a, corners, 1);
     w.distance = nn_arena_take(a, corners, sizeof *w.distance);
-    w.scratch = nn_arena_take(a, vol_distance_scratch(c, threads), 1);
+    w.scratch = nn_arena_take(a, vol_distance_between_scratch(c, threads), 1);
     return w;
 }
 
@@ -280,14 +280,11 @@ static void rank_areas(const double *area, size_t codes, surface *s, uint8_t cla
         while (class_of[i] > 0 && s->area[class_of[i] - 1] == area[i]) class_of[i]--;
 }
 
-/* Moves the distances and codes of the corners on the surface to the front, as `s`. */
-static void gather(double *squared, uint8_t *code, size_t n, unsigned full, const uint8_t class_of[CODES], surface *s) {
-    s->distance = squared, s->class = code, s->n = 0;
-    for (size_t i = 0; i < n; i++) {
-        if (code[i] == 0 || code[i] == full) continue;
-        s->distance[s->n] = sqrt(squared[i]);
-        s->class[s->n++] = class_of[code[i]];
-    }
+/* Moves the codes (n) of the corners on the surface to the front, as classes. */
+static void gather(uint8_t *code, const uint8_t *away, size_t n, const uint8_t class_of[CODES]) {
+    uint8_t *class = code;
+    for (size_t i = 0; i < n; i++)
+        if (!away[i]) *class ++ = class_of[code[i]];
 }
 
 /* ---- the metrics ------------------------------------------------------------------------------------------------ */
@@ -337,8 +334,10 @@ static void measure(const vol_surface_request *q, const workspace *w, vol_shape 
     for (int i = 0; i < 2; i++)
         for (size_t k = 0; k < n; k++) w->away[i][k] = w->code[i][k] == 0 || w->code[i][k] == codes - 1;
     for (int i = 0; i < 2; i++) {
-        vol_distance(w->away[1 - i], corners, spacing, q->threads, w->scratch, w->distance);
-        gather(w->distance, w->code[i], n, (unsigned)codes - 1, class_of, &s);
+        s.n = vol_distance_between(w->away[i], w->away[1 - i], corners, spacing, q->threads, w->scratch, w->distance);
+        gather(w->code[i], w->away[i], n, class_of);
+        s.distance = w->distance, s.class = w->code[i];
+        for (size_t k = 0; k < s.n; k++) s.distance[k] = sqrt(s.distance[k]);
         sort(&s, 0, s.n);
         sides[i] = judge(&s, q->tolerance);
     }

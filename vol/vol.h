@@ -117,6 +117,11 @@ void vol_windows_average(const vol_windows *w, const int64_t origin[3], vol_box 
    NN_ALIGN-aligned (SIZE_MAX: more than there can be). Linear time, threads share out lines. */
 size_t vol_distance_scratch(vol_shape s, int threads);
 void vol_distance(const uint8_t *mask, vol_shape s, const double spacing[3], int threads, void *scratch, double *out);
+/* The same distances to the nearest zero of `to`, but only of the zeros of `from` (s), one after the other in raster order;
+   returns how many there are. Faster when most of them are near. */
+size_t vol_distance_between_scratch(vol_shape s, int threads);
+size_t vol_distance_between(const uint8_t *from, const uint8_t *to, vol_shape s, const double spacing[3], int threads,
+                            void *scratch, double *out);
 
 /* ---- components.c -------------------------------------------------------------------------------------------- */
 
@@ -137,10 +142,10 @@ typedef struct vol_components {
 } vol_components;
 
 /* Of where exactly one of two masks (s) is inside; b NULL: of a. memory: vol_components_bytes of the same masks,
-   NN_ALIGN-aligned (SIZE_MAX: more than there can be). False for 2^31 runs or more. One pass over the voxels; the rest
-   is the work of the runs. */
+   NN_ALIGN-aligned (SIZE_MAX: more than there can be, or 2^31 runs). One pass over the voxels; the rest is the work of
+   the runs. */
 size_t vol_components_bytes(const uint8_t *a, const uint8_t *b, vol_shape s);
-bool vol_components_find(const uint8_t *a, const uint8_t *b, vol_shape s, void *memory, vol_components *out);
+void vol_components_find(const uint8_t *a, const uint8_t *b, vol_shape s, void *memory, vol_components *out);
 /* The component with the most voxels, the first of equals (as numpy.argmax of the sizes); count is not 0. */
 size_t vol_components_largest(const vol_components *c);
 vol_box vol_components_bounds(const vol_components *c, size_t component);
@@ -194,7 +199,7 @@ typedef struct vol_surface_request {
 vol_box vol_surface_box(const uint8_t *truth, const uint8_t *prediction, vol_shape s);
 /* Bytes for masks whose box has at most the shape s, so for a volume of that shape too; SIZE_MAX: more than can be. */
 size_t vol_surface_bytes(vol_shape s, bool flat, int threads);
-/* memory: that many bytes, NN_ALIGN-aligned. Some 13 bytes per voxel of the box; time: two distance transforms of it. */
+/* memory: that many bytes, NN_ALIGN-aligned. Some 16 bytes per voxel of the box, of which a surface uses a part. */
 void vol_surface_measure(const uint8_t *truth, const uint8_t *prediction, const vol_surface_request *q, void *memory,
                          vol_surface *out);
 /* The table behind it, derived from marching cubes: area of the surface in a cell between eight voxels, by neighbour code
