@@ -35,7 +35,7 @@ TOOL_OBJ = $(TOOL_SRC:%.c=$(BUILD)/%.o)
 TESTS = $(patsubst test/%.c,$(BUILD)/test/%,$(wildcard test/test_*.c))
 
 .DEFAULT_GOAL = all
-.PHONY: all native tests everything test demo demo-scan verify bench conformance sanitize valgrind planted lint format clean install uninstall help
+.PHONY: all native tests everything test demo demo-scan verify bench bench-metrics conformance sanitize valgrind planted lint format clean install uninstall help
 
 all: $(BUILD)/segfm
 	@ln -sf $(BUILD)/segfm segfm
@@ -96,13 +96,18 @@ $(BUILD)/demo/%: demo/%.c $(BUILD)/libsegfm.a
 	$(Q)$(CC) $(ALL_CFLAGS) $< $(BUILD)/libsegfm.a -o $@ -lm
 
 verify:
-	@$(MAKE) --no-print-directory -s -j2 all $(BUILD)/test/nifti_roundtrip $(BUILD)/test/golden_vol $(BUILD)/test/golden_network
+	@$(MAKE) --no-print-directory -s -j2 all $(BUILD)/test/nifti_roundtrip $(BUILD)/test/volume_probe $(BUILD)/test/golden_vol $(BUILD)/test/golden_network
 	@$(MAKE) --no-print-directory -s -j2 REAL=double BUILD=$(BUILD)-double $(BUILD)-double/segfm $(BUILD)-double/test/golden_network
 	@scripts/verify.sh $(BUILD) $(BUILD)-double $(if $(filter 0,$(FULL)),,--full)
 
 bench:
 	@$(MAKE) --no-print-directory -s -j2 all
 	@scripts/bench.sh $(BUILD)
+
+# scipy and the C code in turns, in one process each.
+bench-metrics:
+	@$(MAKE) --no-print-directory -s -j2 all $(BUILD)/test/volume_probe
+	@$${PYTHON-/usr/bin/python3} tools/reference/metrics.py $(BUILD)/test/volume_probe $(BUILD)/segfm --bench
 
 conformance:
 	@scripts/conformance.sh
@@ -156,6 +161,7 @@ help:
 	@echo 'make test       all tests (float, double, tiny tiles); no Python, no network'
 	@echo 'make verify     compare with live PyTorch, tensor by tensor (installs it where apt may; FULL=0: not at full size)'
 	@echo 'make bench      against PyTorch, ONNX Runtime, OpenBLAS, oneDNN (installs them where it may; QUICK=1, PUBLISH=1: docs/bench.md)'
+	@echo 'make bench-metrics  distance transform, components, surface metrics, clicks against numpy and scipy'
 	@echo 'make conformance  equal hashes from all compilers, levels, threads, machines? (installs them where apt may; QUICK=1: a third)'
 	@echo 'make sanitize   the tests under address and undefined-behaviour sanitizers'
 	@echo 'make valgrind   the tests under valgrind'

@@ -52,6 +52,7 @@ fi
 step 'C against live PyTorch' "$python" $here/verify.py "$build/segfm" "$double/segfm" "$@" $full --scratch "$scratch"
 step 'checkpoints by torch.save' "$python" $here/verify_checkpoints.py "$build/segfm"
 step 'NIfTI against nibabel' "$python" $here/verify_nifti.py "$build/test/nifti_roundtrip"
+step 'metrics and clicks against scipy' "$python" $here/metrics.py "$build/test/volume_probe" "$build/segfm"
 echo "every comparison, tensor by tensor: $build/verify.log"
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

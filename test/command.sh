@@ -71,6 +71,30 @@ $segfm segment -i "$dir/scan.nii" -w "$dir/w.segfm" --box $box --click 12,12,6,+
 $segfm segment -i "$dir/scan.nii" -w "$dir/w.segfm" --click 12,12,6,+ --no-zoom -o "$dir/c2.nii.gz"; ok 'a click alone, no zoom' $?
 $segfm metrics --gt "$dir/m2.nii" --pred "$dir/m.nii.gz" | grep -q 'DSC 1.000000'; ok 'metrics of a mask with itself' $?
 $segfm metrics --gt "$dir/m2.nii" --pred "$dir/m.nii.gz" --json | grep -q '"DSC": 1.000000'; ok 'metrics as json' $?
+# Label maps of 6 x 4 x 3 voxels of 0.5 x 1 x 2 mm. truth: 1 is a block, 2 a voxel, 3 a voxel; prediction: 1 is the block moved by x, 3 is
+# missed, 4 is too much.
+map() { { header 6 4 3 2 8; printf "$1"; } >"$2"; }
+row='\000\000\000\000\000\000' slice=$row$row$row$row
+map "\001\001\000\000\000\002$row$row\003\000\000\000\000\000\001\001\000\000\000\002$row$row$row$slice" "$dir/gt.nii"
+map "\000\001\001\000\000\002$row$row$row\000\001\001\000\000\002$row\004\000\000\000\000\000$row$slice" "$dir/pred.nii"
+map "$slice$slice$slice" "$dir/none.nii"
+metrics="$segfm metrics --gt $dir/gt.nii --pred $dir/pred.nii"
+$metrics >"$dir/stdout"; ok 'metrics' $?
+grep -q '^label 1 voxels_gt 4 voxels_pred 4 DSC 0.500000 NSD 1.000000 HD95 0.500000 ASD 0.' "$dir/stdout"; ok 'a block moved by half a millimetre' $?
+grep -q '^label 2 voxels_gt 2 voxels_pred 2 DSC 1.000000 NSD 1.000000 HD95 0.000000 ASD 0.000000 ASD_gt 0.000000 ASD_pred 0.000000$' "$dir/stdout"
+ok 'a label that agrees' $?
+grep -q '^label 3 voxels_gt 1 voxels_pred 0 DSC 0.000000 NSD 0.000000 HD95 nan ASD nan ASD_gt nan ASD_pred nan (prediction empty)$' "$dir/stdout"
+ok 'a label that was missed' $?
+grep -q '^label 4 .* (truth empty: not in the means)$' "$dir/stdout"; ok 'a label that is too much' $?
+grep -q '^mean of 3 labels DSC 0.500000 NSD 0.666667 HD95 0.250000 .* (distances over 2: prediction empty 1) (labels only in the prediction: 1)$' "$dir/stdout"
+ok 'means say what they leave out' $?
+$metrics --tolerance 0.25 | grep -q '^label 1 .* NSD 0.[1-9]'; ok 'a tolerance below the distance' $?
+$metrics --json >"$dir/stdout"; ok 'metrics --json' $?
+[ "$(wc -l <"$dir/stdout")" -eq 1 ] && grep -q '"label": 3, "voxels_gt": 1, "voxels_pred": 0, "DSC": 0.000000000, "NSD": 0.000000000, "HD95": null, .*"reason": "prediction empty"}' "$dir/stdout"
+ok 'null with a reason' $?
+$segfm metrics --gt "$dir/none.nii" --pred "$dir/none.nii" --json | grep -q '"classes": 0, "DSC": null.*"reason": "the truth has no labelled voxel"'; ok 'no label at all' $?
+$metrics --threads 1 >"$dir/one"; $metrics --threads 3 | cmp - "$dir/one"; ok 'metrics with 1 and 3 threads' $?
+
 for t in 1 2 3; do $segfm segment -i "$dir/scan.nii" -w "$dir/w.segfm" --threads $t --box $box -o "$dir/t$t.nii" --logits "$dir/tl$t.nii"; done
 cmp "$dir/tl1.nii" "$dir/tl2.nii" && cmp "$dir/tl1.nii" "$dir/tl3.nii"; ok 'same bits with 1, 2 and 3 threads' $?
 
@@ -135,6 +159,12 @@ want 3 'a.npz: ' predict "$dir/in" "$dir/outdir" --quiet
 gone "$dir/outdir/a.npz"
 { header 30 28 11 2 8; voxels 1 z | head -c $((30 * 28 * 11)); } >"$dir/other.nii"
 want 3 'shapes' metrics --gt "$dir/m2.nii" --pred "$dir/other.nii"
+{ header 30 28 12 2 8 | sed 's/\x00\x00\x00\x3f/\x00\x00\x80\x3f/'; voxels 1 z; } >"$dir/other.nii"
+want 3 'spacings: along x' metrics --gt "$dir/m2.nii" --pred "$dir/other.nii"
+want 2 'tolerance: got -1' metrics --gt "$dir/m2.nii" --pred "$dir/m2.nii" --tolerance -1
+want 2 'flat: got 12 slices' metrics --gt "$dir/m2.nii" --pred "$dir/m2.nii" --flat
+{ printf 'PK\005\006'; zeros 18; } >"$dir/empty.npz"
+want 3 'empty.npz: array gts is missing' metrics --gt "$dir/empty.npz" --pred "$dir/m2.nii"
 want 2 'the option --pred is needed' metrics --gt "$dir/m2.nii"
 want 3 'missing' compare "$dir/missing" "$dir"
 

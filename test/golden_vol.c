@@ -1,4 +1,5 @@
-/* vol against the golden files of upstream's own preprocessing, boxes and sliding windows (tiny/pipe_*.npz).
+/* vol against the golden files of upstream's own preprocessing, boxes and sliding windows (tiny/pipe_*.npz), metrics and
+   simulated clicks.
 
        golden_vol ../shared/golden
 
@@ -15,6 +16,8 @@ static const double norm_bound = 4e-7;    /* 2.1e-7, of values up to 4 */
 static const double image_bound = 1.5e-7; /* 6.0e-8, double build 8.9e-8, of values in [0, 1] */
 /* The predictor is float32 arithmetic: the float build gives its bits. Double build: 1.4e-6, of values up to 12. */
 static const double stitch_bound = sizeof(real) == sizeof(float) ? 0 : 3e-6;
+
+static const double metrics_bound = 1e-9; /* 4e-15 */
 
 static const vol_shape tiny_window = {{16, 64, 64}};
 enum { THREADS = 2 };
@@ -461,6 +464,132 @@ static void check_pipelines(const char *folder) {
     close_golden(&scan);
 }
 
+/* ---- metrics and simulated clicks -------------------------------------------------------------------------------- */
+
+/* The tool's inf and NaN, where a mask is empty, are our NaN. */
+static void check_metrics_row(const double *row, const uint8_t *truth, const uint8_t *prediction, vol_shape s) {
+    vol_surface_request q = {s, {row[0], row[1], row[2]}, 2, false, THREADS};
+    vol_box box = vol_surface_box(truth, prediction, s);
+    size_t bytes = vol_box_is_empty(box) ? 0 : vol_surface_bytes(vol_box_shape(box), false, THREADS);
+    void *memory = aligned_alloc(NN_ALIGN, bytes + NN_ALIGN);
+    vol_surface two, one;
+    vol_surface_measure(truth, prediction, &q, memory, &two);
+    q.tolerance = 1;
+    vol_surface_measure(truth, prediction, &q, memory, &one);
+    const double got[9] = {two.dice,
+                           two.nsd,
+                           one.nsd,
+                           two.hd95,
+                           two.hd,
+                           two.asd_truth,
+                           two.asd_prediction,
+                           two.overlap_truth,
+                           two.overlap_prediction};
+    bool same = true;
+    for (int i = 0; i < 9; i++) {
+        double want = row[3 + i];
+        same &= isfinite(want) ? fabs(got[i] - want) <= metrics_bound : isnan(got[i]) && two.undefined != VOL_DEFINED;
+    }
+    CHECK(same);
+    free(memory);
+}
+
+static void check_metrics(const char *folder) {
+    golden g;
+    if (!open_golden(folder, "metrics.npz", &g)) return;
+    tensor rows = load(&g, "rows", "", 9 * 12);
+    for (int i = 0; rows.v && i < 9; i++) {
+        char name[2] = {(char)('0' + i), 0};
+        tensor truth = load(&g, "gt", name, 0), prediction = load(&g, "pred", name, truth.count);
+        if (truth.v && prediction.v) {
+            uint8_t *a = mask_of(&truth), *b = mask_of(&prediction);
+            check_metrics_row(rows.v + 12 * i, a, b, truth.volume);
+            free(a), free(b);
+        }
+        free(truth.v), free(prediction.v);
+    }
+    free(rows.v);
+    close_golden(&g);
+}
+
+/* The tool's table holds each triangle's normal, as long as its area is large; a flat polygon may be cut differently, so
+   that areas are compared, of voxels of several shapes. */
+static void check_area_table(const char *folder) {
+    static const double sizes[4][3] = {{1, 1, 1}, {3, 0.5, 2}, {0.7, 1.9, 1.1}, {1, 10, 100}};
+    golden g;
+    if (!open_golden(folder, "metrics_normals_table.npz", &g)) return;
+    tensor normals = load(&g, "normals", "", 256 * 4 * 3);
+    for (int i = 0; normals.v && i < 4; i++) {
+        const double *s = sizes[i];
+        double want[256], got[256];
+        for (int code = 0; code < 256; code++) {
+            want[code] = 0;
+            for (int t = 0; t < 4; t++) {
+                const double *n = normals.v + 12 * code + 3 * t;
+                want[code] +=
+                    sqrt(pow(n[0] * s[1] * s[2], 2) + pow(n[1] * s[0] * s[2], 2) + pow(n[2] * s[0] * s[1], 2));
+            }
+        }
+        vol_surface_areas(s, got);
+        CHECK_CLOSE("areas of marching cubes", got, want, 256, 0, 1e-14);
+    }
+    free(normals.v);
+    close_golden(&g);
+}
+
+/* The ellipsoid around c with radii r. */
+static void ellipsoid(uint8_t *mask, const double c[3], const double r[3]) {
+    for (int z = 0; z < 16; z++)
+        for (int y = 0; y < 64; y++)
+            for (int x = 0; x < 64; x++)
+                *mask++ = pow((z - c[0]) / r[0], 2) + pow((y - c[1]) / r[1], 2) + pow((x - c[2]) / r[2], 2) <= 1;
+}
+
+/* Six clicks, as the file's clicks_note describes them. Clicks are simulated on raw logits > 0.5: in the last case, whose
+   logits are 0.4 inside the label, the prediction is empty. */
+static void check_click_cases(const tensor *clicks) {
+    uint8_t truth[16 * 64 * 64], prediction[16 * 64 * 64];
+    ellipsoid(truth, (double[]){8, 32, 30}, (double[]){5, 14, 12});
+    for (int i = 0; i < 6; i++) {
+        ellipsoid(prediction, (double[]){8, 32 + 2 * i, 30 - 3 * i}, (double[]){5 - 0.5 * i, 14, 12 - i});
+        if (i == 5) memset(prediction, 0, sizeof prediction);
+        vol_click_request q = {tiny_window, VOL_CLICK_OFFICIAL, VOL_CLICK_LARGE, THREADS};
+        void *memory = aligned_alloc(NN_ALIGN, vol_click_bytes(prediction, truth, &q) + NN_ALIGN);
+        vol_click click;
+        vol_simulate_click(prediction, truth, &q, memory, &click);
+        const double *want = clicks->v + 4 * i;
+        CHECK(same_triple(click.at, want) && click.label == want[3]);
+        free(memory);
+    }
+}
+
+static void check_clicks(const char *folder) {
+    golden g;
+    if (!open_golden(folder, "gru_click.npz", &g)) return;
+    tensor choice = load(&g, "choice_seed42", "", 5000), clicks = load(&g, "clicks", "", 24);
+    tensor comp = load(&g, "comp", "", vol_count(tiny_window)), edt = load(&g, "edt", "", comp.count);
+    bool same = choice.v != NULL;
+    for (size_t n = 1; n <= choice.count; n++) {
+        vol_mt mt;
+        vol_mt_seed(&mt, 42);
+        same &= (double)vol_mt_below(&mt, n) == choice.v[n - 1];
+    }
+    CHECK(same);
+    if (clicks.v) check_click_cases(&clicks);
+    if (comp.v && edt.v) {
+        uint8_t *mask = mask_of(&comp);
+        double *distance = malloc(comp.count * sizeof *distance);
+        void *scratch = aligned_alloc(NN_ALIGN, vol_distance_scratch(tiny_window, THREADS));
+        vol_distance(mask, tiny_window, (double[]){1, 1, 1}, THREADS, scratch, distance);
+        same = true;
+        for (size_t i = 0; i < comp.count; i++) same &= sqrt(distance[i]) == edt.v[i];
+        CHECK(same);
+        free(mask), free(distance), free(scratch);
+    }
+    free(choice.v), free(clicks.v), free(comp.v), free(edt.v);
+    close_golden(&g);
+}
+
 int main(int argc, char **argv) {
     if (argc != 2) {
         printf("usage: golden_vol FOLDER_OF_GOLDEN_FILES\n");
@@ -473,5 +602,8 @@ int main(int argc, char **argv) {
     check_regions(argv[1]);
     check_sliding(argv[1]);
     check_pipelines(argv[1]);
+    check_metrics(argv[1]);
+    check_area_table(argv[1]);
+    check_clicks(argv[1]);
     return test_summary();
 }

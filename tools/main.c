@@ -60,8 +60,18 @@ static const command commands[] = {
      "  --atol, --rtol  |a-b| <= A + R*|b| must hold for every element (default 1e-5, 1e-5)\n"
      "  --bits        round both sides to float32; count equal elements, largest difference in ulps\n"},
     {"metrics", command_metrics, "how well a mask agrees with the truth",
-     "segfm metrics --gt A --pred B [--json]\n\n"
-     "  Dice (DSC) of every label of A.\n"},
+     "segfm metrics --gt A --pred B [--tolerance 2] [--flat] [--json]\n\n"
+     "  For every label: voxels, Dice (DSC), normalised surface Dice (NSD), 95 % Hausdorff distance (HD95) and "
+     "average\n"
+     "  surface distance (ASD: the mean of ASD_gt, from A's surface to B's, and ASD_pred, back), in millimetres by "
+     "the\n"
+     "  header's spacing; then the means over A's labels. What an empty mask leaves undefined is nan (JSON: null with "
+     "a\n"
+     "  reason), stays out of the means and is counted.\n\n"
+     "  --gt, --pred  label maps: NIfTI, or challenge .npz (gts, segs)\n"
+     "  --tolerance T millimetres within which surfaces agree for NSD (default 2)\n"
+     "  --flat        contours of a single slice instead of surfaces\n"
+     "  --json        one object on one line\n"},
     {"selftest", command_selftest, "the built-in conformance vectors",
      "segfm selftest [--full]\n\n"
      "  Prints a hash for each; exit 1 when one differs from the stored one. --full adds a layer at full size.\n"},

@@ -23,8 +23,7 @@ static segfm_status take_voxels(tool_scan *s, segfm_error *error) {
     return SEGFM_OK;
 }
 
-/* spacing (x,y,z) of an npz, 1 mm where it has none. */
-static segfm_status npz_spacing(const io_zip *zip, double spacing[3], segfm_error *error) {
+segfm_status tool_npz_spacing(const io_zip *zip, double spacing[3], segfm_error *error) {
     io_buffer bytes = {0};
     io_array array;
     for (int i = 0; i < 3; i++) spacing[i] = 1;
@@ -48,7 +47,7 @@ static segfm_status scan_from_npz(const io_zip *zip, tool_scan *s, segfm_error *
     if (status == SEGFM_OK && (imgs.ndim != 3 || imgs.count == 0 || imgs.dtype == IO_OBJECT))
         status = base_fail(error, SEGFM_BAD_INPUT, "array imgs: got %d axes and %zu elements, need 3 axes of numbers",
                            imgs.ndim, imgs.count);
-    if (status == SEGFM_OK) status = npz_spacing(zip, spacing, error);
+    if (status == SEGFM_OK) status = tool_npz_spacing(zip, spacing, error);
     if (status == SEGFM_OK) {
         for (int axis = 0; axis < 3; axis++) s->shape[axis] = (int64_t)imgs.shape[axis];
         io_nifti_init(&s->image, s->shape[2], s->shape[1], s->shape[0], spacing);

@@ -38,6 +38,17 @@ static segfm_status take(io_buffer *out, const real *values, size_t n, segfm_err
     return status;
 }
 
+/* A double as two floats. */
+static segfm_status take_doubles(io_buffer *out, const double *values, size_t n, segfm_error *error) {
+    segfm_status status = SEGFM_OK;
+    for (size_t i = 0; status == SEGFM_OK && i < n; i++) {
+        float high = (float)values[i];
+        const real both[] = {(real)high, (real)(float)(values[i] - (double)high)};
+        status = take(out, both, 2, error);
+    }
+    return status;
+}
+
 /* Frees what a vector allocated; NULL among them means that memory ran out. */
 static segfm_status done(segfm_status status, real **blocks, size_t n, segfm_error *error) {
     bool missing = false;
@@ -333,13 +344,7 @@ static segfm_status scan_vector(bool image, const nn_run *r, io_buffer *out, seg
     vol_box box = vol_foreground_box(b[0], (vol_shape){{1, 1, SCAN}});
     const double numbers[] = {stats.threshold, stats.lower,         stats.upper,       stats.mean,
                               stats.std,       (double)stats.count, (double)box.lo[2], (double)box.hi[2]};
-    segfm_status status = SEGFM_OK;
-    for (size_t i = 0; status == SEGFM_OK && i < COUNT_OF(numbers); i++) {
-        float high = (float)numbers[i]; /* a double as two floats */
-        const real both[] = {(real)high, (real)(float)(numbers[i] - (double)high)};
-        status = take(out, both, 2, error);
-    }
-    return done(status, b, COUNT_OF(b), error);
+    return done(take_doubles(out, numbers, COUNT_OF(numbers), error), b, COUNT_OF(b), error);
 }
 
 static segfm_status run_foreground(const nn_run *r, io_buffer *out, segfm_error *error) {
@@ -393,6 +398,68 @@ static segfm_status run_dice(const nn_run *r, io_buffer *out, segfm_error *error
     }
     for (uint16_t label = 0; label < LABELS; label++) dice[label] = (real)vol_dice(truth, predicted, N, label);
     return take(out, dice, LABELS, error);
+}
+
+/* Two masks that mostly agree: blobs cut out of noise on a coarse grid. */
+enum { BLOBS = 20 * 27 * 31 };
+static const vol_shape blobs = {{20, 27, 31}};
+
+static void make_blobs(uint8_t *truth, uint8_t *predicted) {
+    for (size_t i = 0; i < BLOBS; i++) {
+        uint64_t coarse = (i / (27 * 31) / 5 * 7 + i / 31 % 27 / 6) * 7 + i % 31 / 5;
+        truth[i] = weights_uniform("selftest.truth", coarse) < 0.4;
+        predicted[i] = truth[i] != (weights_uniform("selftest.predicted", i) < 0.03);
+    }
+}
+
+static segfm_status run_distance(const nn_run *r, io_buffer *out, segfm_error *error) {
+    static const double spacing[3] = {2.5, 0.7, 1.1};
+    uint8_t truth[BLOBS], predicted[BLOBS];
+    double *distance = malloc(BLOBS * sizeof *distance);
+    void *scratch = aligned_alloc(NN_ALIGN, vol_distance_scratch(blobs, r->threads));
+    segfm_status status = SEGFM_OK;
+    make_blobs(truth, predicted);
+    if (distance == NULL || scratch == NULL)
+        status = base_fail(error, SEGFM_NO_MEMORY, "memory: got none for a conformance vector");
+    if (status == SEGFM_OK) {
+        vol_distance(predicted, blobs, spacing, r->threads, scratch, distance);
+        status = take_doubles(out, distance, BLOBS, error);
+    }
+    free(distance);
+    free(scratch);
+    return status;
+}
+
+/* The table of areas, every metric of a volume and of its first slice, and where clicks fall. */
+static segfm_status run_surface(const nn_run *r, io_buffer *out, segfm_error *error) {
+    uint8_t truth[BLOBS], predicted[BLOBS];
+    vol_surface_request q = {blobs, {2.5, 0.7, 1.1}, 1, false, r->threads};
+    vol_click_request click = {blobs, VOL_CLICK_FIRST, VOL_CLICK_LARGE, r->threads};
+    make_blobs(truth, predicted);
+    size_t need[] = {vol_surface_bytes(blobs, false, r->threads), vol_click_bytes(predicted, truth, &click)};
+    void *memory = aligned_alloc(NN_ALIGN, need[0] > need[1] ? need[0] : need[1]);
+    if (memory == NULL) return base_fail(error, SEGFM_NO_MEMORY, "memory: got none for a conformance vector");
+    double area[256];
+    vol_surface_areas(q.spacing, area);
+    segfm_status status = take_doubles(out, area, COUNT_OF(area), error);
+    for (int flat = 0; status == SEGFM_OK && flat < 2; flat++) {
+        vol_surface m;
+        q.flat = flat;
+        if (flat) q.shape.n[0] = 1;
+        vol_surface_measure(truth, predicted, &q, memory, &m);
+        const double metrics[] = {m.dice, m.nsd, m.overlap_truth, m.overlap_prediction,
+                                  m.hd95, m.hd,  m.asd_truth,     m.asd_prediction};
+        status = take_doubles(out, metrics, COUNT_OF(metrics), error);
+    }
+    for (int rule = 0; status == SEGFM_OK && rule < 2; rule++) {
+        vol_click c;
+        click.rule = rule ? VOL_CLICK_OFFICIAL : VOL_CLICK_FIRST;
+        vol_simulate_click(predicted, truth, &click, memory, &c);
+        const double voxel[] = {(double)c.at[0], (double)c.at[1], (double)c.at[2], c.label};
+        status = take_doubles(out, voxel, COUNT_OF(voxel), error);
+    }
+    free(memory);
+    return status;
 }
 
 /* Every finite half as a float, and floats of every size as halves. */
@@ -603,6 +670,8 @@ static const vector vectors[] = {
     {"windows", 0x0e950ce72d7ea5f0U, run_windows},
     {"dice", 0x044a6f76c21a7cb7U, run_dice},
     {"sampling", 0x0d39ca772cdfe421U, run_sampling},
+    {"distance", 0xf0c398bb9858911fU, run_distance},
+    {"surface", 0x3dbe594ca9afb324U, run_surface},
     {"tiny-encoder", 0x68dadb155e2808ccU, run_encoder},
     {"tiny-decoder", 0xd4277e502a87d7cbU, run_decoder},
     {"tiny-corrector", 0xfc79660d32aec824U, run_corrector},

@@ -112,6 +112,8 @@ void tool_scan_release(tool_scan *s);
 void tool_scan_close(tool_scan *s);
 /* An array of an npz archive: *bytes holds what *array points into. SEGFM_BAD_INPUT when there is none of that name. */
 segfm_status tool_npz_array(const io_zip *zip, const char *name, io_buffer *bytes, io_array *array, segfm_error *error);
+/* spacing (x,y,z) of an npz, 1 mm where it has none. */
+segfm_status tool_npz_spacing(const io_zip *zip, double spacing[3], segfm_error *error);
 
 /* A picture of the three planes through the middle of the box (without one: of the mask): the scan in grey, the mask
    tinted, the box outlined. box (z0,y0,x0,z1,y1,x1) or NULL. (overlay.c) */

@@ -131,7 +131,7 @@ bool vol_simulate_click(const uint8_t *prediction, const uint8_t *truth, const v
     static const double unit[3] = {1, 1, 1};
     nn_arena arena = {memory, SIZE_MAX, 0, false};
     *out = (vol_click){{-1, -1, -1}, -1};
-    if (memory == NULL) return false;
+    if (vol_box_is_empty(error_box(prediction, truth, q->shape))) return false; /* whatever memory there is */
     void *runs = nn_arena_take(&arena, vol_components_bytes(prediction, truth, q->shape), 1);
     vol_components errors;
     if (!vol_components_find(prediction, truth, q->shape, runs, &errors) || errors.count == 0) return false;

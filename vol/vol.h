@@ -218,7 +218,7 @@ typedef struct vol_click {
 /* SPEC 7: of the voxels where prediction and truth (masks) differ, the largest 26-connected component; of it, a voxel whose
    distance to what is not the component, in voxels, is the largest (the volume's border counts as outside). label is
    the truth there. False and −1 when the masks agree. memory: vol_click_bytes of the same masks, NN_ALIGN-aligned (0:
-   they agree, NULL will do; SIZE_MAX: more than there can be). */
+   they agree, and none is needed; SIZE_MAX: more than there can be). */
 size_t vol_click_bytes(const uint8_t *prediction, const uint8_t *truth, const vol_click_request *q);
 bool vol_simulate_click(const uint8_t *prediction, const uint8_t *truth, const vol_click_request *q, void *memory,
                         vol_click *out);
