@@ -44,6 +44,8 @@ if [ -d "$golden" ]; then
     step 'C against upstream: geometry' "$build/test/golden_vol" "$golden"
     step 'C against upstream: network and pipeline, float' "$build/test/golden_network" "$golden" $full
     step 'C against upstream: network and pipeline, double' "$double/test/golden_network" "$golden" $full
+    step 'C against upstream: corrector, float' "$build/test/golden_corrector" "$golden" $full
+    step 'C against upstream: corrector, double' "$double/test/golden_corrector" "$golden" $full
     set -- --golden "$golden"
 else
     echo "note: no golden data at $golden; only live PyTorch is compared"

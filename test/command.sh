@@ -221,6 +221,30 @@ want 3 'window: got' trace -w formula:tiny --window "$dir/thin.npy" --box 1,2,3,
 want 2 'one for each of 2' trace -w formula:tiny --window "$dir/win2.npy" --box 1,2,3,9,30,40 --out "$dir/td"
 want 2 'the label must be' trace -w formula:tiny --window "$dir/win.npy" --point 1,2,3,7 --out "$dir/td"
 gone "$dir/td"
+npy '1, 1, 5, 7, 9' "$dir/logits.npy"; zeros 315 >>"$dir/logits.npy" # uncertain everywhere, nothing inside
+npy '5, 7, 9' "$dir/truth.npy"; { zeros 150; printf '\001'; zeros 164; } >>"$dir/truth.npy"
+npy '5, 7, 9' "$dir/empty.npy"; zeros 315 >>"$dir/empty.npy"
+correct="trace -w formula:tiny --correct $dir/logits.npy"
+$segfm $correct --labels "$dir/truth.npy" --out "$dir/ra"; ok 'trace --correct with labels' $?
+[ "$(ls "$dir/ra" | wc -l)" -eq 25 ]; ok 'five steps of five tensors' $?
+$segfm $correct --click 2,2,6,1 --out "$dir/rb" --threads 1; ok 'trace --correct with a click' $?
+[ "$(ls "$dir/rb" | tr '\n' ' ')" = 'click0.npy coords0.npy corrected0.npy delta0.npy gru_in0.npy ' ]; ok 'one step' $?
+for t in click0 coords0 corrected0 delta0 gru_in0; do cmp -s "$dir/ra/$t.npy" "$dir/rb/$t.npy"; ok "the simulated click is that one: $t" $?; done
+$segfm $correct --labels "$dir/truth.npy" --variant upstream --steps 2 --out "$dir/rc"; ok 'trace --correct, upstream' $?
+there "$dir/rc/prob1.npy"; gone "$dir/rc/delta1.npy"; gone "$dir/rc/prob2.npy"
+$segfm $correct --labels "$dir/empty.npy" --out "$dir/re"; ok 'trace --correct, nothing to correct' $?
+[ -z "$(ls "$dir/re")" ]; ok 'and no step' $?
+want 2 'needs either' $correct --out "$dir/rd"
+want 2 'needs either' $correct --labels "$dir/truth.npy" --click 2,2,6,1 --out "$dir/rd"
+want 2 'axis y has 0 to 6' $correct --click 2,7,6,1 --out "$dir/rd"
+want 2 'the label must be' $correct --click 2,2,6,2 --out "$dir/rd"
+want 2 'need seed or upstream' $correct --click 2,2,6,1 --variant other --out "$dir/rd"
+want 2 'from 1 to 1' $correct --click 2,2,6,1 --steps 2 --out "$dir/rd"
+want 2 'cannot be had with' $correct --click 2,2,6,1 --box 1,2,3,4,5,6 --out "$dir/rd"
+want 2 'are for --correct alone' trace -w formula:tiny --window "$dir/win.npy" --steps 2 --out "$dir/rd"
+want 3 'labels: got 16 x 64 x 63' $correct --labels "$dir/thin.npy" --out "$dir/rd"
+want 3 'need z,y,x' trace -w formula:tiny --correct "$dir/win2.npy" --click 1,1,1,1 --out "$dir/rd"
+gone "$dir/rd"
 $segfm selftest >"$dir/stdout"; ok 'selftest' $?
 
 # ---- bench -------------------------------------------------------------------------------------------------------

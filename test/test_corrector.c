@@ -126,7 +126,7 @@ static outcome step_of(network *n, size_t step, const real *coordinates) {
 static void check_whole_sequence(network *n, size_t step, const outcome *want) {
     const segvol_model *m = &n->net;
     size_t hidden = m->config.gru_hidden, rows = 2 * (step + 1), last = m->gru_count - 1;
-    nn_run run = {2, aligned_reals(nn_gru_scratch(rows, hidden, 2)), nn_kernels_best()};
+    nn_run run = {2, aligned_reals(nn_gru_scratch(rows, hidden)), nn_kernels_best()};
     real *states = malloc(rows * hidden * sizeof *states);
     nn_gru_forward(&run, &m->gru[step < last ? step : last].gru, rows, n->corrector.rows, NULL, states);
     CHECK(memcmp(states + (rows - 1) * hidden, want->hidden, hidden * sizeof(real)) == 0);

@@ -49,8 +49,8 @@ static void naive(const cell *c, size_t rows, const real *x, const real *before,
     real *a = malloc(gates * sizeof *a), *b = malloc(gates * sizeof *b), *old = calloc(h, sizeof *old);
     if (before != NULL) memcpy(old, before, h * sizeof *old);
     for (size_t i = 0; i < rows; i++) {
-        nn_matmul_naive(NN_CHUNK, 1, gates, c->in, x + i * c->in, c->in, 1, c->w_ih, c->in, 1, c->b_ih, a, gates);
-        nn_matmul_naive(NN_CHUNK, 1, gates, h, old, h, 1, c->w_hh, h, 1, c->b_hh, b, gates);
+        nn_matmul_naive(NN_ROWS_CHUNK, 1, gates, c->in, x + i * c->in, c->in, 1, c->w_ih, c->in, 1, c->b_ih, a, gates);
+        nn_matmul_naive(NN_ROWS_CHUNK, 1, gates, h, old, h, 1, c->w_hh, h, 1, c->b_hh, b, gates);
         for (size_t j = 0; j < h; j++) {
             real r = nn_sigmoid(a[j] + b[j]), z = nn_sigmoid(a[h + j] + b[h + j]);
             real n = nn_tanh(a[2 * h + j] + r * b[2 * h + j]);
@@ -88,7 +88,7 @@ static void check_cell(size_t in, size_t hidden, size_t rows, bool half) {
     defined(&c, rows, x, exact);
     CHECK_CLOSE("GRU", want, exact, rows * hidden, sizeof(real) == 8 ? 8e-15 : 4e-6, 0); /* measured 3.6e-15, 2.1e-6 */
     for (int threads = 1; threads <= 3; threads++) {
-        nn_run run = {threads, aligned_reals(nn_gru_scratch(rows, hidden, threads)), nn_kernels_best()};
+        nn_run run = {threads, aligned_reals(nn_gru_scratch(rows, hidden)), nn_kernels_best()};
         nn_gru_forward(&run, &c.packed, rows, x, NULL, got);
         CHECK(memcmp(got, want, rows * hidden * sizeof *got) == 0);
         for (size_t cut = 1; cut < rows; cut++) { /* stopped and gone on from there */

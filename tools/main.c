@@ -38,8 +38,21 @@ static const command commands[] = {
      "segfm info W [--tensors]\n\n"
      "  Sizes, variant, provenance, content hash (recomputed). --tensors lists the tensors.\n"},
     {"trace", command_trace, "every intermediate tensor as .npy",
-     "segfm trace -w W --window WIN.npy [--box z0,y0,x0,z1,y1,x1] [--point z,y,x,LABEL]... --out DIR\n\n"
-     "  WIN.npy has the window's shape (z,y,x), or (B,1,z,y,x) with --box given B times. Array order z,y,x.\n"},
+     "segfm trace -w W --window WIN.npy [--box z0,y0,x0,z1,y1,x1] [--point z,y,x,LABEL]... --out DIR\n"
+     "segfm trace -w W --correct LOGITS.npy (--labels TRUTH.npy | --click z,y,x,LABEL...) [--steps N]\n"
+     "            [--variant seed|upstream] --out DIR\n\n"
+     "  WIN.npy has the window's shape (z,y,x), or (B,1,z,y,x) with --box given B times. Array order z,y,x.\n"
+     "  --correct  the GRU's correction of logits (z,y,x) or (1,1,z,y,x) of any size. For each step s from 0: "
+     "click{s}\n"
+     "             (z,y,x,label), gru_in{s} (2,K,8), coords{s} (2K,3, voxels), delta{s} (2K logits; upstream: "
+     "prob{s}),\n"
+     "             offset{s} (2K,3) where the weights have that head, corrected{s} (the logits after the step)\n"
+     "  --labels   each step's click is simulated on the logits of that moment (5 steps unless --steps says "
+     "otherwise;\n"
+     "             seed stops where nothing is wrong); upstream: the truth's errors are sampled, as in its training\n"
+     "  --click    a click for each step; upstream: of more than K likely errors those that torch.randperm draws "
+     "after\n"
+     "             torch.manual_seed(0)\n"},
     {"compare", command_compare, "two folders of tensors, one by one",
      "segfm compare DIR_A DIR_B [--atol A] [--rtol R] [--bits]\n\n"
      "  DIR_A, DIR_B  folders of .npy files, or .npz files; DIR_B is the reference\n"

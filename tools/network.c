@@ -40,3 +40,27 @@ void tool_network_close(tool_network *n) {
     free(n->memory);
     *n = (tool_network){0};
 }
+
+segfm_status tool_write_tensor(const char *folder, const char *name, int ndim, const size_t *shape, const real *data,
+                               segfm_error *error) {
+    char file[WEIGHTS_NAME_MAX + 8], path[4096];
+    io_buffer npy = {0};
+    base_format(file, sizeof file, "%s.npy", name);
+    segfm_status status = tool_path(path, sizeof path, folder, file, error);
+    io_dtype dtype = sizeof *data == 8 ? IO_F64 : IO_F32;
+    if (status == SEGFM_OK) status = io_npy_write(&npy, dtype, ndim, shape, data, error);
+    if (status == SEGFM_OK) status = io_write_file(path, npy.data, npy.size, error);
+    io_buffer_free(&npy);
+    return status;
+}
+
+segfm_status tool_array_reals(const io_array *a, real **out, segfm_error *error) {
+    *out = a->count > SIZE_MAX / sizeof **out ? NULL : malloc(a->count * sizeof **out);
+    if (*out == NULL) return base_fail(error, SEGFM_NO_MEMORY, "memory: got none for %zu voxels", a->count);
+#ifdef SEGFM_REAL_DOUBLE
+    io_array_to_f64(a, *out);
+#else
+    io_array_to_f32(a, *out);
+#endif
+    return SEGFM_OK;
+}

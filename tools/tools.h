@@ -83,6 +83,20 @@ typedef struct tool_network {
 segfm_status tool_network_open(const unsigned char *bytes, size_t size, bool corrector, tool_model *source,
                                size_t max_sparse, int threads, tool_network *out, segfm_error *error);
 void tool_network_close(tool_network *n);
+/* Writes folder/name.npy with the build's reals. */
+segfm_status tool_write_tensor(const char *folder, const char *name, int ndim, const size_t *shape, const real *data,
+                               segfm_error *error);
+/* Its elements as reals; free *out. */
+segfm_status tool_array_reals(const io_array *array, real **out, segfm_error *error);
+
+/* What `trace --correct` is told; NULL: not given. (trace_correct.c) */
+typedef struct tool_correct {
+    const char *logits, *labels, *steps, *variant;
+    tool_list clicks;
+} tool_correct;
+segfm_status tool_trace_correct(const tool_correct *correct, const char *weights, const char *folder,
+                                const tool_common *common, segfm_error *error);
+
 /* A weights file of the formula for any configuration, in memory. */
 segfm_status tool_formula_bytes(const weights_config *config, io_buffer *out, segfm_error *error);
 

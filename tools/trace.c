@@ -3,12 +3,6 @@
 
 #include "tools.h"
 
-#ifdef SEGFM_REAL_DOUBLE
-static const io_dtype real_dtype = IO_F64;
-#else
-static const io_dtype real_dtype = IO_F32;
-#endif
-
 /* Tensors of a batch are gathered in memory; those of a single window go straight to their files. */
 typedef struct gathered {
     char name[WEIGHTS_NAME_MAX];
@@ -26,14 +20,8 @@ typedef struct tracer {
     segfm_error *error;
 } tracer;
 
-static void write_tensor(tracer *t, const char *name, int ndim, const size_t *shape, const void *data) {
-    char file[WEIGHTS_NAME_MAX + 8], path[4096];
-    io_buffer npy = {0};
-    base_format(file, sizeof file, "%s.npy", name);
-    t->status = tool_path(path, sizeof path, t->folder, file, t->error);
-    if (t->status == SEGFM_OK) t->status = io_npy_write(&npy, real_dtype, ndim, shape, data, t->error);
-    if (t->status == SEGFM_OK) t->status = io_write_file(path, npy.data, npy.size, t->error);
-    io_buffer_free(&npy);
+static void write_tensor(tracer *t, const char *name, int ndim, const size_t *shape, const real *data) {
+    t->status = tool_write_tensor(t->folder, name, ndim, shape, data, t->error);
 }
 
 static gathered *gathered_of(tracer *t, const char *name, int ndim, const size_t *shape) {
@@ -69,7 +57,8 @@ static void finish(tracer *t) {
     for (size_t i = 0; i < t->count; i++) {
         gathered *g = &t->tensors[i];
         g->shape[0] *= t->batch; /* every traced tensor leads with the batch axis */
-        if (t->status == SEGFM_OK) write_tensor(t, g->name, g->ndim, g->shape, g->data.data);
+        if (t->status == SEGFM_OK)
+            write_tensor(t, g->name, g->ndim, g->shape, (const real *)(const void *)g->data.data);
         io_buffer_free(&g->data);
     }
     free(t->tensors);
@@ -123,14 +112,7 @@ static segfm_status read_window(const char *path, const segvol_model *m, inputs 
                          "window: got %d axes, %zu elements, need %d x %d x %d or (B,1) before it", a->ndim, a->count,
                          (int)want[0], (int)want[1], (int)want[2]);
     in->batch = a->ndim == 5 ? a->shape[0] : 1;
-    in->windows = malloc(a->count * sizeof *in->windows);
-    if (in->windows == NULL) return base_fail(error, SEGFM_NO_MEMORY, "memory: got none for %zu voxels", a->count);
-#ifdef SEGFM_REAL_DOUBLE
-    io_array_to_f64(a, in->windows);
-#else
-    io_array_to_f32(a, in->windows);
-#endif
-    return SEGFM_OK;
+    return tool_array_reals(a, &in->windows, error);
 }
 
 static segfm_status read_prompts(const tool_list *boxes, const tool_list *points, inputs *in, segfm_error *error) {
@@ -180,14 +162,30 @@ static void trace_windows(tool_network *n, const inputs *in, tracer *t) {
 segfm_status command_trace(int argc, char **argv, segfm_error *error) {
     const char *weights = NULL, *window = NULL, *folder = NULL;
     tool_list boxes = {0}, points = {0};
+    tool_correct correct = {0};
     tool_common common;
-    const tool_option options[] = {{"-w", .value = &weights},   {"--window", .value = &window},
-                                   {"--box", .list = &boxes},   {"--point", .list = &points},
-                                   {"--out", .value = &folder}, {0}};
+    const tool_option options[] = {{"-w", .value = &weights},
+                                   {"--window", .value = &window},
+                                   {"--box", .list = &boxes},
+                                   {"--point", .list = &points},
+                                   {"--correct", .value = &correct.logits},
+                                   {"--labels", .value = &correct.labels},
+                                   {"--click", .list = &correct.clicks},
+                                   {"--steps", .value = &correct.steps},
+                                   {"--variant", .value = &correct.variant},
+                                   {"--out", .value = &folder},
+                                   {0}};
     segfm_status status = tool_parse(argc, argv, options, NULL, 0, &common, error);
     if (status == SEGFM_OK) status = tool_need(weights, "-w", error);
-    if (status == SEGFM_OK) status = tool_need(window, "--window", error);
     if (status == SEGFM_OK) status = tool_need(folder, "--out", error);
+    bool corrects = correct.logits != NULL, windows = window != NULL || boxes.count > 0 || points.count > 0;
+    if (status == SEGFM_OK && corrects && windows)
+        status = base_fail(error, SEGFM_BAD_USAGE, "--correct: cannot be had with --window, --box or --point");
+    if (status == SEGFM_OK && corrects) return tool_trace_correct(&correct, weights, folder, &common, error);
+    if (status == SEGFM_OK) status = tool_need(window, "--window", error);
+    if (status == SEGFM_OK &&
+        (correct.labels != NULL || correct.clicks.count > 0 || correct.steps != NULL || correct.variant != NULL))
+        status = base_fail(error, SEGFM_BAD_USAGE, "--labels, --click, --steps, --variant: are for --correct alone");
     if (status != SEGFM_OK) return status;
 
     tool_model source = {0};

@@ -9,16 +9,12 @@ segfm_status segvol_corrector_plan(segvol_corrector *c, const segvol_model *m, s
                                    nn_arena *arena, segfm_error *error) {
     size_t hidden = m->config.gru_hidden, k = m->config.topk, rows = rows_of_call(m, max_steps);
     *c = (segvol_corrector){.max_steps = max_steps};
-    c->run = (nn_run){threads, nn_arena_reals(arena, nn_gru_scratch(rows, hidden, threads)), nn_kernels_best()};
+    c->run = (nn_run){threads, nn_arena_reals(arena, nn_gru_scratch(rows, hidden)), nn_kernels_best()};
     c->rows = nn_arena_reals(arena, nn_times(max_steps, nn_times(16, k)));
     c->hidden = nn_arena_reals(arena, nn_times(max_steps, hidden));
     c->states = nn_arena_reals(arena, nn_times(rows, hidden));
     c->joined = nn_arena_reals(arena, nn_plus(hidden, nn_times(6, k)));
     return arena->failed ? segvol_does_not_fit("corrector", arena, error) : SEGFM_OK;
-}
-
-static void head(const segvol_corrector *c, const segvol_linear *l, real *y) {
-    nn_matmul(&c->run, 1, c->joined, l->weight.k, 1, &l->weight, l->bias, y, l->weight.n);
 }
 
 void segvol_corrector_step(const segvol_model *m, segvol_corrector *c, size_t step, const real *coordinates,
@@ -32,7 +28,8 @@ void segvol_corrector_step(const segvol_model *m, segvol_corrector *c, size_t st
     memcpy(c->hidden + step * hidden, c->states + (rows - 1) * hidden, hidden * sizeof(real));
     memcpy(c->joined, c->hidden + step * hidden, hidden * sizeof(real));
     memcpy(c->joined + hidden, coordinates, 6 * k * sizeof(real));
-    head(c, &block->fc_prob, delta);
-    if (block->fc_coord.weight.n > 0) head(c, &block->fc_coord, offset);
+    nn_rows_product(&c->run, 1, c->joined, &block->fc_prob.weight, block->fc_prob.bias, delta);
+    if (block->fc_coord.weight.n > 0)
+        nn_rows_product(&c->run, 1, c->joined, &block->fc_coord.weight, block->fc_coord.bias, offset);
     else memset(offset, 0, 6 * k * sizeof(real));
 }
