@@ -50,6 +50,11 @@ plant nn/math.h '1.0 / 5040.0' '1.0 / 5041.0'                                 # 
 plant nn/resize.c '((double)i + 0.5) - 0.5' '((double)i + 0.5) - 0.49'        # trilinear
 plant nn/segvol/prompt.c '0.5)) / (real)m->config.spatial\[2\]' '0.6)) / (real)m->config.spatial[2]' # a point's x
 plant vol/normalise.c '99.95 / 100' '99.94 / 100'                             # percentile
+plant vol/distance.c '(double)(2 \* (q' '(double)(3 * (q'                         # where parabolas cross
+plant vol/components.c 'run\[j\].end < run\[i\].begin' 'run[j].end <= run[i].begin' # corners that touch
+plant vol/surface.c '95 / 100.0' '94 / 100.0'                                 # HD95
+plant vol/click.c 'vol_mt_seed(&mt, 42)' 'vol_mt_seed(\&mt, 43)'              # which of equals is clicked
+plant vol/random.c '1812433253U' '1812433255U'                                # numpy's seeding
 plant segfm.c '-100.0f' '-99.0f'                                              # logits outside of the foreground
 
 # A fixture keeps its checksums, only one number changes, by a thousandth.

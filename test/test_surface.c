@@ -100,6 +100,9 @@ static void check_areas(void) {
     CHECK(near(a[0x0f], 0.5 * 2) && near(a[0x33], 3 * 2) && near(a[0x55], 3 * 0.5));
     CHECK(near(a[3], 2 * sqrt(3 * 3 + 0.5 * 0.5) / 2)); /* a ridge along x: its length times the cut across */
     CHECK(near(cubic[0x69], 4 * cubic[1]) && near(cubic[0x81], 2 * cubic[1]) && near(cubic[9], 2 * cubic[1]));
+    /* three around a corner: a pentagon; four: a flat hexagon, and one that is not */
+    CHECK(near(cubic[7], 0.5 + sqrt(3) * 3 / 8) && near(cubic[23], 6 * cubic[1]));
+    CHECK(near(cubic[27], sqrt(3) / 8 + sqrt(3) * 3 / 8 + sqrt(0.5)));
     bool positive = true, inside_out = true, mirrored = true;
     for (unsigned code = 1; code < 255; code++) {
         unsigned z = code >> 4 | (code & 15) << 4, x = (code & 0xaa) >> 1 | (code & 0x55) << 1;

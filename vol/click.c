@@ -155,6 +155,7 @@ bool vol_simulate_click(const uint8_t *prediction, const uint8_t *truth, const v
         each_run(&errors, largest, &g, find_wanted, &s);
     }
     memcpy(out->at, s.at, sizeof s.at);
+    nn_arena_leave(memory, arena.used);
     out->label = truth[(s.at[0] * q->shape.n[1] + s.at[1]) * q->shape.n[2] + s.at[2]] != 0;
     return true;
 }

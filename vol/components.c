@@ -129,16 +129,13 @@ static void find_runs(const uint8_t *a, const uint8_t *b, vol_shape s, vol_compo
         for (size_t q = y > 0 ? above - 1 : above; q <= above + (y + 1 < width); q++)
             join_rows(c->run, start, found, c->row[q], c->row[q + 1]);
     }
-    c->runs = found;
 }
 
 void vol_components_find(const uint8_t *a, const uint8_t *b, vol_shape s, void *memory, vol_components *out) {
     nn_arena arena = {memory, SIZE_MAX, 0, false};
-    *out = (vol_components){.shape = s};
-    take(&arena, s, 0, out); /* runs are written from here on */
+    *out = (vol_components){.shape = s, .runs = count_runs(a, b, s)};
+    take(&arena, s, out->runs, out);
     find_runs(a, b, s, out);
-    arena.used = 0;
-    take(&arena, s, out->runs, out); /* and sizes behind them */
     /* A run's tree has its root before it, whose number is known by then. */
     for (size_t i = 0; i < out->runs; i++) {
         vol_run *r = &out->run[i];

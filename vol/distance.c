@@ -115,6 +115,7 @@ void vol_distance(const uint8_t *mask, vol_shape s, const double spacing[3], int
         lines l = take_lines(&own, s);
         transform_plane(out + z * plane, s.n[1], s.n[2], spacing, &l);
     }
+    nn_arena_leave(scratch, nn_times(each, (size_t)threads));
 }
 
 /* ---- distances of some voxels only ------------------------------------------------------------------------------- */
@@ -245,5 +246,7 @@ size_t vol_distance_between(const uint8_t *from, const uint8_t *to, vol_shape s,
         nn_arena own = {b.per_thread + nn_thread() * b.each, b.each, 0, false};
         answer_plane(&b, from, z, own, out + b.first[z]);
     }
-    return b.first[s.n[0]];
+    size_t asking = b.first[s.n[0]];
+    nn_arena_leave(scratch, arena.used);
+    return asking;
 }

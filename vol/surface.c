@@ -272,7 +272,7 @@ static double percentile(const surface *s, double share, double total) {
 static void rank_areas(const double *area, size_t codes, surface *s, uint8_t class_of[CODES]) {
     for (size_t i = 0; i < codes; i++) {
         size_t rank = 0;
-        for (size_t j = 0; j < codes; j++) rank += area[j] < area[i] || (area[j] == area[i] && j < i);
+        for (size_t j = 0; j < codes; j++) rank += area[j] < area[i] || (j < i && area[j] == area[i]);
         s->area[rank] = area[i];
         class_of[i] = (uint8_t)rank;
     }
@@ -380,4 +380,5 @@ void vol_surface_measure(const uint8_t *truth, const uint8_t *prediction, const 
         encode(w.padded, corners, q->flat, w.code[i], q->threads);
     }
     measure(q, &w, corners, out);
+    nn_arena_leave(memory, arena.used);
 }

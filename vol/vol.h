@@ -142,8 +142,8 @@ typedef struct vol_components {
 } vol_components;
 
 /* Of where exactly one of two masks (s) is inside; b NULL: of a. memory: vol_components_bytes of the same masks,
-   NN_ALIGN-aligned (SIZE_MAX: more than there can be, or 2^31 runs). One pass over the voxels; the rest is the work of
-   the runs. */
+   NN_ALIGN-aligned (SIZE_MAX: more than there can be, or 2^31 runs). The voxels are read twice, to
+   count the runs and to make them; the rest is the work of the runs. */
 size_t vol_components_bytes(const uint8_t *a, const uint8_t *b, vol_shape s);
 void vol_components_find(const uint8_t *a, const uint8_t *b, vol_shape s, void *memory, vol_components *out);
 /* The component with the most voxels, the first of equals (as numpy.argmax of the sizes); count is not 0. */
