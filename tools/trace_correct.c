@@ -203,6 +203,7 @@ static segfm_status run_step(correction *c, size_t step, vol_mt *random, const c
     memcpy(c->corrector.rows + step * reals, c->state, reals * sizeof(real));
     segvol_corrector_step(&c->network.net, &c->corrector, step, c->coordinates, c->delta, c->offset);
     segfm_status status = write_step(c, step, folder, error);
+    if (c->variant == VOL_UPSTREAM) memset(c->offset, 0, 6 * c->samples.k * sizeof(real)); /* it knows no second head */
     size_t writes = vol_correction_writes(&view, c->variant, &c->samples, c->delta, c->offset, c->voxel, c->value);
     for (size_t i = 0; i < writes; i++) c->logits[c->voxel[i]] = c->value[i];
     if (status != SEGFM_OK) return status;

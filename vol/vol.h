@@ -303,7 +303,7 @@ void vol_sample_state(const vol_view *v, vol_variant variant, const vol_point_cl
    (logit), in this order: of several for one voxel the last holds. Returns how many (≤ 2K).
    Seed: valid points only; C = clamp(round(at + offset)), round as torch.round: half to even; value = delta.
    Upstream: every point; C = clamp(trunc((at + offset) · (D−1, H−1, W−1))), which for voxels ends on the first or the last
-   index of each axis; value = sigmoid(delta), a probability in the place of a logit. */
+   index of each axis; value = sigmoid(delta), a probability in the place of a logit. (Its weights know no offsets: zero.) */
 size_t vol_correction_writes(const vol_view *v, vol_variant variant, const vol_samples *s, const real *delta,
                              const real *offset, int64_t *voxel, real *value);
 

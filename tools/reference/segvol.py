@@ -6,7 +6,7 @@ A volume and prompts go in, the logits of one object come out:
     box, points, text  ── prompt encoder ───────────────────► sparse tokens (B, n, dim), dense (B, dim, gz, gy, gx)
     both               ── mask decoder (two-way transformer) ► 4 masks (B, 4, 4gz, 4gy, 4gx), 4 IoU estimates
     mask 0             ── trilinear ────────────────────────► logits (B, 1, D, H, W)
-    clicks             ── GRU blocks ───────────────────────► probabilities of 2K voxels to be corrected
+    logits and a click ── sampling, GRU blocks ─────────────► 2K voxels to be corrected, and their logits (`correct`)
 
 D,H,W = spatial size, gz,gy,gx = spatial / patch = the token grid. All axes are (z, y, x). Modules carry the names of the
 upstream checkpoint without its prefix `model.`, so that a checkpoint loads strictly (`load_upstream`). The last part of the file is
@@ -43,6 +43,7 @@ class Config:
     iou_layers: int = 3
     hyper_layers: int = 3
     text_dim: int = 512
+    gru_offsets: bool = False  # the corrector's second head, which upstream does not have
 
     @property
     def grid(self):
@@ -342,18 +343,122 @@ class MaskDecoder(nn.Module):
 # ---- corrector ---------------------------------------------------------------------------------------------------------------
 
 class GRUBlock(nn.Module):
-    """One step of the correction, as upstream has it. The sequence holds two rows of K·8 numbers per click so far
-    (uncertain voxels, likely errors); the result is one probability for each of the last click's 2K voxels."""
+    """One step of the correction. The sequence holds two rows of K·8 numbers per click so far (uncertain voxels, likely
+    errors); the results are for the last click's 2K voxels."""
     def __init__(self, c):
         super().__init__()
         self.gru = nn.GRU(8 * c.topk, c.gru_hidden, batch_first=True)
         self.fc_prob = nn.Linear(c.gru_hidden + 6 * c.topk, 2 * c.topk)
+        if c.gru_offsets:
+            self.fc_coord = nn.Linear(c.gru_hidden + 6 * c.topk, 6 * c.topk)
 
-    def forward(self, sequence, coordinates):
-        """sequence (B,T,8K), coordinates (B,2K,3) raw voxel indices → hidden states (B,T,H), probabilities (B,2K)"""
+    def heads(self, sequence, coordinates):
+        """sequence (B,T,8K), coordinates (B,2K,3) → hidden states (B,T,H), logits (B,2K), refinements (B,2K,3) in voxels"""
         states, _ = self.gru(sequence)
         last = torch.cat([states[:, -1], coordinates.to(states.dtype).flatten(1)], dim=1)
-        return states, self.fc_prob(last).sigmoid()
+        refinements = self.fc_coord(last) if hasattr(self, 'fc_coord') else torch.zeros_like(coordinates.to(states.dtype))
+        return states, self.fc_prob(last), refinements.reshape(coordinates.shape)
+
+    def forward(self, sequence, coordinates):
+        """As upstream has it: coordinates are raw voxel indices → hidden states (B,T,H), probabilities (B,2K)"""
+        states, logits, _ = self.heads(sequence, coordinates)
+        return states, logits.sigmoid()
+
+
+RADIUS = 20  # around a click, in voxels
+TAU = 0.1    # p in (τ, 1 − τ) is uncertain
+
+
+def uncertain_points(p, k, variant):
+    """The K voxels of the volume p (D,H,W) whose probability is nearest to ½, and what the block is told of each: the
+    probability, upstream |p − ½|. Equal ones in raster order; upstream sorts only when there are more than K."""
+    score = (p - 0.5).abs()
+    points = ((p > TAU) & (p < 1 - TAU)).nonzero()
+    if variant == 'seed' or len(points) > k:
+        order = torch.sort(score[tuple(points.T)], stable=True).indices
+        points = points[order[:k]]
+    return points, (p if variant == 'seed' else score)[tuple(points.T)]
+
+
+def likely_errors(p, k, click, truth, variant):
+    """click (z,y,x,label). Seed: the K voxels nearest to the click, within RADIUS, whose predicted label is not the click's.
+    Upstream: a random K of the predicted foreground in a cube around the click; in training the first K errors."""
+    inside = p > 0.5
+    if variant == 'upstream' and truth is not None:
+        return (inside != truth).nonzero()[:k]
+    points = inside.nonzero() if variant == 'upstream' else (inside != bool(click[3])).nonzero()
+    offsets = points - torch.tensor(click[:3])
+    if variant == 'upstream':
+        points = points[(offsets.abs() <= RADIUS).all(dim=1)]
+        return points[torch.randperm(len(points))[:k]] if len(points) > k else points
+    distance = (offsets ** 2).sum(dim=1)
+    near = distance <= RADIUS ** 2
+    return points[near][torch.sort(distance[near], stable=True).indices[:k]]
+
+
+def padded(points, values, k, padding):
+    """→ (K,3) with −1 where there are fewer points, (K) values, (K) validity"""
+    at, value, valid = torch.full((k, 3), -1), torch.full((k,), padding, dtype=values.dtype), torch.zeros(k, dtype=values.dtype)
+    at[:len(points)], value[:len(points)], valid[:len(points)] = points, values, 1
+    return at, value, valid
+
+
+def sample(logits, k, click, truth, variant):
+    """logits (D,H,W) → the step's 2K points (2,K,3), their values (2,K) and validity (2,K): uncertain ones, likely errors"""
+    p = logits.sigmoid()
+    uncertain, value = uncertain_points(p, k, variant)
+    errors = likely_errors(p, k, click, truth, variant)
+    label = torch.full((len(errors),), float(click[3]), dtype=p.dtype)
+    return [torch.stack(pair) for pair in zip(padded(uncertain, value, k, -1.0), padded(errors, label, k, float(click[3])))]
+
+
+def state(at, value, valid, click, shape, variant):
+    """What the block sees: features (2,K,8) and coordinates (2K,3). Seed divides coordinates by (D−1, H−1, W−1)."""
+    points, clicked = at.to(value.dtype), torch.tensor(click[:3], dtype=value.dtype)
+    if variant == 'seed':
+        scale = torch.tensor([n - 1 for n in shape], dtype=value.dtype).clamp(min=1)
+        points, clicked = torch.where(valid[..., None] > 0, points / scale, points), clicked / scale
+    features = torch.cat([points, value[..., None], valid[..., None], clicked.expand_as(points)], dim=-1)
+    return features, points.reshape(-1, 3)
+
+
+def write_corrections(logits, at, valid, outputs, refinements, variant):
+    """outputs (2K) go into a copy of the logits; of several for one voxel the last holds. Upstream scales voxel coordinates as if
+    they were in [0,1], so that it only ever writes to corners, and stores probabilities as logits: the published code's defect."""
+    last = torch.tensor(logits.shape) - 1
+    points = at.reshape(-1, 3)
+    where = (points + refinements).round() if variant == 'seed' else points * last
+    where = torch.minimum(where.long().clamp(min=0), last)
+    logits = logits.clone()
+    for i in range(len(where)):
+        if variant == 'upstream' or valid.flatten()[i]:
+            logits[tuple(where[i])] = outputs[i]
+    return logits
+
+
+def correct(blocks, k, logits, next_click, steps, truth=None, variant='seed'):
+    """Steps of correction of logits (D,H,W); next_click(step, logits) → (z,y,x,label), label −1 when there is nothing to correct.
+    Yields a dictionary for each, under the names of `segfm trace --correct`."""
+    rows = []
+    for step in range(steps):
+        click = next_click(step, logits)
+        if variant == 'seed' and click[3] < 0:
+            return
+        at, value, valid = sample(logits, k, click, truth, variant)
+        features, coordinates = state(at, value, valid, click, logits.shape, variant)
+        rows.append(features.flatten(1))
+        block = blocks[min(step, len(blocks) - 1)]
+        _, outputs, refinements = block.heads(torch.cat(rows)[None], coordinates[None])
+        outputs, refinements = outputs[0], refinements[0]
+        found = {'click': torch.tensor(click, dtype=logits.dtype), 'gru_in': features, 'coords': at.reshape(-1, 3).to(logits.dtype)}
+        if variant == 'upstream':
+            outputs = found['prob'] = outputs.sigmoid()
+        else:
+            found['delta'] = outputs
+            if hasattr(block, 'fc_coord'):
+                found['offset'] = refinements
+        logits = found['corrected'] = write_corrections(logits, at, valid, outputs, refinements, variant)
+        yield found
 
 
 # ---- the whole ----------------------------------------------------------------------------------------------------------------

@@ -6,6 +6,8 @@ Network: `segfm trace` of both builds against segvol.py for the configurations t
 batch of two. The float build must be at most twice as far from PyTorch's float64 as PyTorch's float32 is, in max-abs and in relative L2, tensor
 by tensor (equal where PyTorch's two precisions are equal). The double build must be within 1e-12 relative L2 and, both sides rounded to float32,
 differ in at most one element in a million over all tensors, by one ulp.
+Corrector: `segfm trace --correct` of both builds and variants against segvol.correct, for blocks, K, hidden widths and volumes of several
+sizes, with and without the second head, with given clicks and with simulated ones; the same bounds, points equal.
 Pipeline: `segfm segment` and `segfm predict` against pipeline.py: logits with the same bounds, label maps identical.
 With --golden, the same against the files made by upstream's own code."""
 import argparse
@@ -14,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 
 import nibabel
 import numpy as np
@@ -21,6 +24,7 @@ import torch
 
 import dump
 import make_fixtures
+import metrics
 import pipeline
 import segvol
 from check_golden import BOX_FIELDS, box_of_fields, read_errors
@@ -363,6 +367,101 @@ def verify_pipeline(programs, golden, scratch):
                 verify_scans(program, weights, scans, scratch)
 
 
+# ---- the corrector ----------------------------------------------------------------------------------------------------------------
+
+# Configurations and volumes that differ in all that could be mixed up: one block and several, K larger than what there is, an
+# extent of 1, the second head.
+CORRECTORS = {
+    'tiny': (segvol.TINY, (16, 64, 64)),
+    'one': (replace(segvol.FIXTURE, gru_blocks=1, gru_hidden=33, topk=7, gru_offsets=True), (9, 31, 24)),
+    'two': (replace(segvol.FIXTURE, gru_blocks=2, gru_hidden=130, topk=90, gru_offsets=True), (40, 17, 52)),
+    'flat': (replace(segvol.FIXTURE, gru_blocks=3, gru_hidden=20, topk=700), (1, 20, 31)),
+}
+
+
+def correction_input(name, shape):
+    """Logits (D,H,W) of a blurred ellipsoid with noise, and a truth that lies a little beside it. Logits are multiples of 1/64,
+    and 1/256: scores are equal, which puts the order of ties to the test, or so far apart that float32 cannot swap them."""
+    centre, radius = np.array(shape) / 2, np.array(shape) / 3 + 0.5
+    distance = np.sqrt((((np.moveaxis(np.indices(shape), 0, -1) - centre) / radius) ** 2).sum(-1))
+    logits = 6 * (1 - distance) + 3 * (2 * segvol.uniform('verify.correct.' + name, int(np.prod(shape))).reshape(shape) - 1)
+    return (np.round(64 * logits) / 64 + 1 / 256).astype(np.float32), make_fixtures.ellipsoid(shape, centre * 1.1, radius * 0.9)
+
+
+def simulated(truth, variant):
+    """Upstream takes raw logits above ½ for the prediction."""
+    def next_click(step, logits):
+        prediction = logits.numpy() > 0.5 if variant == 'upstream' else pipeline.foreground(logits.numpy())
+        return tuple(metrics.simulate_click(truth, prediction))
+    return next_click
+
+
+def pytorch_corrections(models, logits, truth, clicks, variant):
+    """{kind: {name: array}} under the names of the trace."""
+    found = {}
+    for kind, model in models.items():
+        dtype, config = next(model.parameters()).dtype, model.config
+        torch.manual_seed(0)
+        next_click = simulated(truth, variant) if clicks is None else lambda step, _: clicks[step]
+        labels = torch.from_numpy(truth) if clicks is None else None
+        with torch.no_grad():
+            steps = segvol.correct(model.gru_blocks, config.topk, torch.from_numpy(logits).to(dtype), next_click,
+                                   5 if clicks is None else len(clicks), labels, variant)
+            found[kind] = {f'{name}{s}': tensor.numpy() for s, step in enumerate(steps) for name, tensor in step.items()}
+    return found
+
+
+def compare_corrections(program, title, folder, found):
+    names = set(names_in(folder))
+    tally.check(names == set(found['f64']), f'{title}: tensors', ', '.join(sorted(names ^ set(found['f64']))))
+    for name in sorted(names & set(found['f64'])):
+        got, want = load(folder, name), found['f64'][name]
+        if name.startswith(('click', 'coords')):
+            tally.check(np.array_equal(got, want), f'{title} {name}', 'equal' if np.array_equal(got, want) else 'differs')
+        elif program.kind == 'double':
+            check_double(f'{title} {name}', got, want)
+        else:
+            kind = name.rstrip('0123456789')  # one network, so one measure of its error: the largest of any step
+            errors = [differences(found['f32'][n], found['f64'][n]) for n in found['f32'] if n.rstrip('0123456789') == kind]
+            check_float(f'{title} {name}', got, want, *np.max(errors, axis=0))
+
+
+def verify_corrector(programs, scratch):
+    for name, (config, shape) in CORRECTORS.items():
+        checkpoint = os.path.join(scratch, 'corrector.pth')
+        models = {'f32': segvol.formula_model(config, corrector=True), 'f64': segvol.formula_model(config, torch.float64, corrector=True)}
+        save_checkpoint(models['f32'], checkpoint)
+        weights = {program.kind: os.path.join(scratch, program.kind + '.weights') for program in programs}
+        usable = [program for program in programs if convert(program, config, checkpoint, weights[program.kind])]
+        logits, truth = correction_input(name, shape)
+        paths = {what: os.path.join(scratch, what + '.npy') for what in ('logits', 'truth')}
+        np.save(paths['logits'], logits[None, None])
+        np.save(paths['truth'], truth.astype(np.uint8))
+        last = [n - 1 for n in shape]
+        clicks = [(last[0] // 2, last[1] // 3, last[2] // 2, 0), (0, last[1], last[2] // 4, 1), (last[0], 3, 5, 1)] * 2
+        for variant in ('seed', 'upstream'):
+            for given in (None, clicks):
+                found = pytorch_corrections(models, logits, truth, given, variant)
+                found = {kind: {n: t[None, None] if n.startswith('corrected') else t for n, t in tensors.items()}
+                         for kind, tensors in found.items()}
+                source = ['--labels', paths['truth']] if given is None else [p for c in clicks for p in ('--click', comma(c))]
+                for program in usable:
+                    out = os.path.join(scratch, 'corrections')
+                    title = f'{program.kind} correct {name} {variant} {"clicks" if given else "labels"}'
+                    if program.run('trace', '-w', weights[program.kind], '--correct', paths['logits'], *source, '--variant', variant,
+                                   '--out', out):
+                        compare_corrections(program, title, out, found)
+                    shutil.rmtree(out, ignore_errors=True)
+    plain = replace(segvol.FIXTURE, gru_blocks=0)
+    save_checkpoint(segvol.formula_model(plain), checkpoint)
+    for program in programs:
+        if convert(program, plain, checkpoint, weights[program.kind]):
+            command = [program.path, 'trace', '-w', weights[program.kind], '--correct', paths['logits'], '--click', '0,0,0,1', '--out', out]
+            result = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+            tally.check(result.returncode == 3 and 'no corrector' in result.stderr and not os.path.exists(out),
+                        f'{program.kind} correct: weights without a corrector', result.stderr.strip())
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('float_segfm')
@@ -379,6 +478,7 @@ def main():
     with tempfile.TemporaryDirectory(dir=args.scratch) as scratch:
         for config_name in ['tiny', 'fixture'] + ['full'] * args.full:
             verify_network(config_name, programs, args.golden, scratch)
+        verify_corrector(programs, scratch)
         verify_pipeline(programs, args.golden, scratch)
     rounding.conclude()
     sys.exit(tally.finish())
