@@ -94,14 +94,14 @@ size_t nn_matmul_scratch(int threads) { return nn_times((size_t)threads, (size_t
 /* One row panel times one panel of B into y, of which rows × lanes exist. */
 static void tile(const nn_kernels *kernels, size_t kc, const real *a, const real *b, size_t rows, size_t lanes,
                  bool first, const real *bias, real *y, size_t y_row) {
-    if (rows == kernels->rows && lanes == NN_LANES && bias == NULL) {
-        kernels->product(NN_CHUNK, kc, a, b, NN_LANES, y, y_row, first);
+    if (rows == kernels->rows && lanes == NN_LANES) {
+        kernels->product(NN_CHUNK, kc, a, b, NN_LANES, y, y_row, first, bias);
         return;
     }
     real t[NN_MAX_ROWS * NN_LANES] = {0};
     if (!first)
         for (size_t r = 0; r < rows; r++) memcpy(t + r * NN_LANES, y + r * y_row, lanes * sizeof(real));
-    kernels->product(NN_CHUNK, kc, a, b, NN_LANES, t, NN_LANES, first);
+    kernels->product(NN_CHUNK, kc, a, b, NN_LANES, t, NN_LANES, first, NULL);
     for (size_t r = 0; r < rows; r++)
         for (size_t l = 0; l < lanes; l++)
             y[r * y_row + l] = bias == NULL ? t[r * NN_LANES + l] : t[r * NN_LANES + l] + bias[l];
@@ -115,7 +115,7 @@ static void block(const nn_kernels *kernels, size_t rows, const real *a, size_t 
     for (size_t k = 0; k < b->k || k == 0; k += KC) {
         size_t kc = smaller(b->k - k, KC);
         bool last = k + kc == b->k;
-        nn_pack_rows(kernels->rows, a + k * a_column, a_row, a_column, rows, kc, packed);
+        nn_pack_rows(kernels, kernels->rows, a + k * a_column, a_row, a_column, rows, kc, packed);
         for (size_t p = begin; p < end; p++) {
             size_t column = p * NN_LANES, lanes = smaller(b->n - column, NN_LANES);
             size_t at = column * b->k + k * NN_LANES;

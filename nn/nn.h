@@ -54,9 +54,11 @@ typedef struct nn_kernels {
     const char *name;
     size_t rows;
     /* c (rows,16), rows c_row apart, (+)= a panel (kc, rows) · b panel (kc, 16), rows b_row apart, in chunks; `first`
-       starts the element */
+       starts the element, bias (16) or NULL is added to it last */
     void (*product)(size_t chunk, size_t kc, const real *a, const real *b, size_t b_row, real *c, size_t c_row,
-                    bool first);
+                    bool first, const real *bias);
+    /* n ≤ mr rows of `count` reals, `row` apart → to (count, mr); what stands in columns n to mr is not defined */
+    void (*transpose)(size_t mr, const real *from, size_t row, size_t n, size_t count, real *to);
     /* s (keys,16): scores → exp(s·scale − max down the column); sum (16): the columns' sums, in chunks */
     void (*exponentials)(size_t keys, real scale, real *s, real *sum);
     void (*gelu)(size_t n, const real *x, real *y);
