@@ -148,13 +148,59 @@ static void KERNEL(_gelu)(size_t n, const real *x, real *y) {
 }
 
 KERNEL_TARGET
+static void KERNEL(_sums)(size_t n, const real *restrict x, real *restrict lanes) {
+    KERNEL(_vector) t[PARTS] = {{0}};
+    size_t i = 0;
+    for (; i + NN_LANES <= n; i += NN_LANES) {
+        NN_UNROLL
+        for (int p = 0; p < PARTS; p++) t[p] += ((const KERNEL(_loose) *)(x + i))[p];
+    }
+    for (int p = 0; p < PARTS; p++) ((KERNEL(_loose) *)lanes)[p] = t[p];
+    for (size_t l = 0; i + l < n; l++) lanes[l] += x[i + l];
+}
+
+KERNEL_TARGET
+static void KERNEL(_squares)(size_t n, const real *restrict x, real mean, real *restrict lanes) {
+    KERNEL(_vector) t[PARTS] = {{0}};
+    size_t i = 0;
+    for (; i + NN_LANES <= n; i += NN_LANES) {
+        NN_UNROLL
+        for (int p = 0; p < PARTS; p++) {
+            KERNEL(_vector) d = ((const KERNEL(_loose) *)(x + i))[p] - mean;
+            t[p] += d * d;
+        }
+    }
+    for (int p = 0; p < PARTS; p++) ((KERNEL(_loose) *)lanes)[p] = t[p];
+    for (size_t l = 0; i + l < n; l++) {
+        real d = x[i + l] - mean;
+        lanes[l] += d * d;
+    }
+}
+
+KERNEL_TARGET
+static void KERNEL(_normalise)(size_t n, const real *x, real mean, real scale, const real *w, const real *b, real *y) {
+#pragma omp simd
+    for (size_t i = 0; i < n; i++) y[i] = (x[i] - mean) * scale * w[i] + b[i];
+}
+
+KERNEL_TARGET
 static void KERNEL(_widen)(size_t n, const uint16_t *restrict half, real *restrict out) {
 #pragma omp simd
     for (size_t i = 0; i < n; i++) out[i] = (real)base_widen_half(half[i]);
 }
 
-static const nn_kernels KERNEL_TABLE = {KERNEL_NAME,           KERNEL_MR,     KERNEL(_product), KERNEL(_transpose),
-                                        KERNEL(_exponentials), KERNEL(_gelu), KERNEL(_widen)};
+static const nn_kernels KERNEL_TABLE = {
+    .name = KERNEL_NAME,
+    .rows = KERNEL_MR,
+    .product = KERNEL(_product),
+    .transpose = KERNEL(_transpose),
+    .exponentials = KERNEL(_exponentials),
+    .gelu = KERNEL(_gelu),
+    .sums = KERNEL(_sums),
+    .squares = KERNEL(_squares),
+    .normalise = KERNEL(_normalise),
+    .widen = KERNEL(_widen),
+};
 
 #undef PARTS
 #undef KERNEL

@@ -62,6 +62,11 @@ typedef struct nn_kernels {
     /* s (keys,16): scores → exp(s·scale − max down the column); sum (16): the columns' sums, in chunks */
     void (*exponentials)(size_t keys, real scale, real *s, real *sum);
     void (*gelu)(size_t n, const real *x, real *y);
+    /* lanes (16): sums of x (n), of (x − mean)², each lane in ascending order */
+    void (*sums)(size_t n, const real *x, real *lanes);
+    void (*squares)(size_t n, const real *x, real mean, real *lanes);
+    /* y (n) = (x − mean) · scale · w + b; y may be x */
+    void (*normalise)(size_t n, const real *x, real mean, real scale, const real *w, const real *b, real *y);
     void (*widen)(size_t n, const uint16_t *half, real *out); /* finite halves */
 } nn_kernels;
 const nn_kernels *nn_kernels_best(void);
@@ -134,10 +139,9 @@ void nn_add(const nn_run *run, size_t n, const real *a, const real *b, real *y);
 /* out[i] = 1/(1 + exp(−x[i])) */
 void nn_sigmoid_forward(const nn_run *run, size_t n, const real *x, real *out);
 
-/* The sum of x (n) in the fixed order above. partial: (n + NN_SUM_BLOCK − 1) / NN_SUM_BLOCK reals of scratch. */
-real nn_sum(size_t n, const real *x, real *partial, int threads);
-
 size_t nn_layernorm_scratch(size_t width);
+/* The sum of x (n) in the fixed order above. Scratch: nn_layernorm_scratch(n). */
+real nn_sum(const nn_run *run, size_t n, const real *x);
 /* y (rows,width) = (x − mean)/√(var + eps) · w + b over the last axis; w, b (width). A layer norm over a whole block is
    rows = 1, width = its size. y may be x. */
 void nn_layernorm_forward(const nn_run *run, size_t rows, size_t width, const real *x, const real *w, const real *b,
