@@ -4,6 +4,7 @@
      KERNEL_TARGET   the functions' target attribute, or nothing
      KERNEL_LANES    reals of a vector register, a plain number; 1 where there is none
      KERNEL_MR       rows of a tile: as many as the registers hold
+     KERNEL_LOW      rows of a low tile, for left operands of few rows
 
    The product. A tile, MR rows by 16 columns, stays in registers while k runs:
 
@@ -30,29 +31,31 @@ typedef real KERNEL(_loose) __attribute__((vector_size(KERNEL_LANES * sizeof(rea
 typedef real KERNEL(_vector), KERNEL(_loose);
 #endif
 
+/* mr: a constant */
 KERNEL_TARGET
-static void KERNEL(_product)(size_t chunk, size_t kc, const real *restrict a, const real *restrict b, size_t b_row,
-                             real *restrict c, size_t c_row, bool first, const real *bias) {
+static NN_INLINE void KERNEL(_tile)(const int mr, size_t chunk, size_t kc, const real *restrict a,
+                                    const real *restrict b, size_t b_row, real *restrict c, size_t c_row, bool first,
+                                    const real *bias) {
     for (size_t begin = 0; begin < kc || begin == 0; begin += chunk) {
         size_t end = kc - begin < chunk ? kc : begin + chunk;
         KERNEL(_vector) t[KERNEL_MR][PARTS];
         NN_UNROLL /* a loop over the tile that is not unrolled forces it into memory */
-        for (int r = 0; r < KERNEL_MR; r++) {
+        for (int r = 0; r < mr; r++) {
             NN_UNROLL
             for (int p = 0; p < PARTS; p++) t[r][p] = (KERNEL(_vector)){0};
         }
         for (size_t k = begin; k < end; k++) {
-            const real *ak = a + k * KERNEL_MR;
+            const real *ak = a + k * (size_t)mr;
             const KERNEL(_loose) *bk = (const KERNEL(_loose) *)(b + k * b_row);
             NN_UNROLL
-            for (int r = 0; r < KERNEL_MR; r++) {
+            for (int r = 0; r < mr; r++) {
                 NN_UNROLL
                 for (int p = 0; p < PARTS; p++) t[r][p] += ak[r] * bk[p];
             }
         }
         const KERNEL(_loose) *added = (const KERNEL(_loose) *)(end == kc ? bias : NULL);
         NN_UNROLL
-        for (int r = 0; r < KERNEL_MR; r++) {
+        for (int r = 0; r < mr; r++) {
             KERNEL(_loose) *row = (KERNEL(_loose) *)(c + (size_t)r * c_row);
             NN_UNROLL
             for (int p = 0; p < PARTS; p++) {
@@ -63,6 +66,18 @@ static void KERNEL(_product)(size_t chunk, size_t kc, const real *restrict a, co
         }
         first = false;
     }
+}
+
+KERNEL_TARGET
+static void KERNEL(_product)(size_t chunk, size_t kc, const real *restrict a, const real *restrict b, size_t b_row,
+                             real *restrict c, size_t c_row, bool first, const real *bias) {
+    KERNEL(_tile)(KERNEL_MR, chunk, kc, a, b, b_row, c, c_row, first, bias);
+}
+
+KERNEL_TARGET
+static void KERNEL(_low_product)(size_t chunk, size_t kc, const real *restrict a, const real *restrict b, size_t b_row,
+                                 real *restrict c, size_t c_row, bool first, const real *bias) {
+    KERNEL(_tile)(KERNEL_LOW, chunk, kc, a, b, b_row, c, c_row, first, bias);
 }
 
 /* The transposition. A square of LANES × LANES lies in registers; interleaving each vector of its upper half with one of its
@@ -191,8 +206,8 @@ static void KERNEL(_widen)(size_t n, const uint16_t *restrict half, real *restri
 
 static const nn_kernels KERNEL_TABLE = {
     .name = KERNEL_NAME,
-    .rows = KERNEL_MR,
-    .product = KERNEL(_product),
+    .tile = {KERNEL_MR, KERNEL(_product)},
+    .low_tile = {KERNEL_LOW, KERNEL(_low_product)},
     .transpose = KERNEL(_transpose),
     .exponentials = KERNEL(_exponentials),
     .gelu = KERNEL(_gelu),
@@ -203,6 +218,7 @@ static const nn_kernels KERNEL_TABLE = {
 };
 
 #undef PARTS
+#undef KERNEL_LOW
 #undef KERNEL
 #undef KERNEL_PASTE
 #undef KERNEL_PASTE_

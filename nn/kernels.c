@@ -9,6 +9,11 @@
 #else
 #define NN_UNROLL
 #endif
+#ifdef __GNUC__
+#define NN_INLINE inline __attribute__((always_inline))
+#else
+#define NN_INLINE inline
+#endif
 
 /* Elements of two vectors, alternating: of their first halves, of their second halves. */
 #ifdef __has_builtin
@@ -58,6 +63,7 @@
 #else
 #define KERNEL_MR 1
 #endif
+#define KERNEL_LOW KERNEL_MR
 #include "kernel.h"
 
 #ifdef NN_DISPATCH
@@ -67,6 +73,7 @@
 #define KERNEL_TARGET __attribute__((target("avx2")))
 #define KERNEL_LANES LANES_32_BYTES
 #define KERNEL_MR ROWS(6)
+#define KERNEL_LOW KERNEL_MR
 #include "kernel.h"
 
 #define KERNEL_NAME "AVX-512"
@@ -78,6 +85,7 @@
 #endif
 #define KERNEL_LANES LANES_64_BYTES
 #define KERNEL_MR ROWS(16)
+#define KERNEL_LOW ROWS(8)
 #include "kernel.h"
 
 const nn_kernels *nn_kernels_best(void) {

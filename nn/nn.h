@@ -49,14 +49,18 @@ real *nn_arena_reals(nn_arena *a, size_t count);
 /* Before memory that was an arena's goes back to a caller who may use it for something else. */
 void nn_arena_leave(void *memory, size_t bytes);
 
-/* The inner loops for one instruction set (kernels.c). rows: of a tile of the product, at most NN_MAX_ROWS. */
-typedef struct nn_kernels {
-    const char *name;
+/* The product's inner loop, for tiles of so many rows, at most NN_MAX_ROWS: c (rows,16), rows c_row apart, (+)= a panel
+   (kc, rows) · b panel (kc, 16), rows b_row apart, in chunks; `first` starts the element, bias (16) or NULL is added last. */
+typedef struct nn_tile {
     size_t rows;
-    /* c (rows,16), rows c_row apart, (+)= a panel (kc, rows) · b panel (kc, 16), rows b_row apart, in chunks; `first`
-       starts the element, bias (16) or NULL is added to it last */
     void (*product)(size_t chunk, size_t kc, const real *a, const real *b, size_t b_row, real *c, size_t c_row,
                     bool first, const real *bias);
+} nn_tile;
+
+/* The inner loops for one instruction set (kernels.c). */
+typedef struct nn_kernels {
+    const char *name;
+    nn_tile tile, low_tile; /* low: for a left operand of at most its rows */
     /* n ≤ mr rows of `count` reals, `row` apart → to (count, mr); what stands in columns n to mr is not defined */
     void (*transpose)(size_t mr, const real *from, size_t row, size_t n, size_t count, real *to);
     /* s (keys,16): scores → exp(s·scale − max down the column); sum (16): the columns' sums, in chunks */
