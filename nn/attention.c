@@ -31,30 +31,29 @@ size_t nn_attention_scratch(size_t queries, size_t keys, size_t heads, size_t he
 /* 16 queries, or what is left of them, of one head. */
 static void query_block(const nn_kernels *kernels, const nn_attention *at, size_t head, size_t first, const real *k,
                         const real *v, real *thread) {
-    size_t mr = kernels->rows;
+    size_t mr = kernels->tile.rows;
     sizes z = sizes_of(at->keys, at->head_dim);
     size_t lanes = at->queries - first < NN_LANES ? at->queries - first : NN_LANES, dims = at->head_dim;
     real *q = thread, *scores = q + z.q, *products = scores + z.scores, sum[NN_LANES];
-    nn_transpose(NN_LANES, at->q + first * at->q_row + head * dims, at->q_row, lanes, dims, q);
+    kernels->transpose(NN_LANES, at->q + first * at->q_row + head * dims, at->q_row, lanes, dims, q);
     for (size_t j = 0; j < at->keys; j += mr)
-        kernels->product(NN_CHUNK, dims, k + j * dims, q, NN_LANES, scores + j * NN_LANES, NN_LANES, true);
+        kernels->tile.product(NN_CHUNK, dims, k + j * dims, q, NN_LANES, scores + j * NN_LANES, NN_LANES, true, NULL);
     kernels->exponentials(at->keys, at->scale, scores, sum);
     for (size_t d = 0; d < dims; d += mr)
-        kernels->product(NN_WEIGHTS_CHUNK, at->keys, v + d * at->keys, scores, NN_LANES, products + d * NN_LANES,
-                         NN_LANES, true);
+        kernels->tile.product(NN_WEIGHTS_CHUNK, at->keys, v + d * at->keys, scores, NN_LANES, products + d * NN_LANES,
+                              NN_LANES, true, NULL);
     for (size_t d = 0; d < dims; d++) {
         real *product = products + d * NN_LANES;
 #pragma omp simd
         for (size_t l = 0; l < NN_LANES; l++) product[l] /= sum[l];
     }
-    for (size_t l = 0; l < lanes; l++) { /* q is done with: it takes a row, which then goes out as a whole */
-        for (size_t d = 0; d < dims; d++) q[d] = products[d * NN_LANES + l];
-        memcpy(at->out + (first + l) * at->out_row + head * dims, q, dims * sizeof *q);
-    }
+    kernels->transpose(dims, products, NN_LANES, dims, lanes, q); /* q is done with: it takes the rows */
+    for (size_t l = 0; l < lanes; l++)
+        memcpy(at->out + (first + l) * at->out_row + head * dims, q + l * dims, dims * sizeof *q);
 }
 
 void nn_attention_forward(const nn_run *run, const nn_attention *at) {
-    size_t mr = run->kernels->rows;
+    size_t mr = run->kernels->tile.rows;
     sizes z = sizes_of(at->keys, at->head_dim);
     real *packed = run->scratch, *threads = packed + at->heads * (z.k + z.v);
     ptrdiff_t heads = (ptrdiff_t)at->heads, blocks = (ptrdiff_t)((at->queries + NN_LANES - 1) / NN_LANES);
@@ -65,8 +64,9 @@ void nn_attention_forward(const nn_run *run, const nn_attention *at) {
 #pragma omp for schedule(dynamic, 1)
         for (ptrdiff_t h = 0; h < heads; h++) {
             real *k = packed + (size_t)h * (z.k + z.v);
-            nn_pack_rows(mr, at->k + (size_t)h * at->head_dim, at->k_row, 1, at->keys, at->head_dim, k);
-            nn_pack_rows(mr, at->v + (size_t)h * at->head_dim, 1, at->v_row, at->head_dim, at->keys, k + z.k);
+            nn_pack_rows(run->kernels, mr, at->k + (size_t)h * at->head_dim, at->k_row, 1, at->keys, at->head_dim, k);
+            nn_pack_rows(run->kernels, mr, at->v + (size_t)h * at->head_dim, 1, at->v_row, at->head_dim, at->keys,
+                         k + z.k);
         }
 #pragma omp for schedule(dynamic, 4)
         for (ptrdiff_t task = 0; task < heads * blocks; task++) {

@@ -18,7 +18,7 @@ void nn_patches(const nn_run *run, const real *window, const size_t spatial[3], 
 }
 
 /* Kernel = stride = 2: each of a cell's 8 results per channel has a voxel of its own and nothing overlaps. A task makes
-   CELLS cells: the product has (channel, tap) as rows, the packed weights, and cells as columns; its panels stay in the
+   up to CELLS cells: the product has (channel, tap) as rows, the packed weights, and cells as columns; its panels stay in the
    second-level cache until they are scattered:
 
         rows taps 000, 001 of a channel, 16 cells:  a0 a1 a2 …    b0 b1 b2 …     →     part of a line:  a0 b0 a1 b1 a2 b2 …     */
@@ -31,7 +31,7 @@ size_t nn_conv_transpose_count(size_t in, size_t out) {
 }
 
 void nn_conv_transpose_pack(const nn_kernels *kernels, const real *w, size_t in, size_t out, real *data) {
-    nn_pack_rows(kernels->rows, w, 1, out * TAPS, out * TAPS, in, data);
+    nn_pack_rows(kernels, kernels->tile.rows, w, 1, out * TAPS, out * TAPS, in, data);
 }
 
 /* Rows of a task's products, with room for a last tile that is not full. */
@@ -67,63 +67,96 @@ static size_t tap_offset(const size_t grid[3], size_t tap) {
     return ((tap >> 2) * 2 * grid[1] + (tap >> 1 & 1)) * 2 * grid[2] + (tap & 1);
 }
 
+/* Where 16 cells, or what is left of them, put their voxels: at[l] + tap_offset of a channel. line: side by side. */
+typedef struct places {
+    size_t lanes, at[NN_LANES];
+    bool line;
+} places;
+
+static places places_of(const size_t grid[3], size_t cell, size_t lanes) {
+    places p = {.lanes = lanes};
+    for (size_t l = 0; l < lanes; l++) p.at[l] = voxel_of(grid, cell + l);
+    p.line = p.at[lanes - 1] == p.at[0] + 2 * (lanes - 1);
+    return p;
+}
+
+/* Two taps that are neighbours along x, plus bias, go to their places; to: the first tap's in the channel of cell 0. */
+static inline void put(const places *p, const real *even, const real *odd, real bias, real *to) {
+    if (p->line) {
+        real *line = to + p->at[0];
+        for (size_t l = 0; l < p->lanes; l++) {
+            line[2 * l] = even[l] + bias;
+            line[2 * l + 1] = odd[l] + bias;
+        }
+        return;
+    }
+    for (size_t l = 0; l < p->lanes; l++) {
+        to[p->at[l]] = even[l] + bias;
+        to[p->at[l] + 1] = odd[l] + bias;
+    }
+}
+
 /* products (out·8, 16) of one panel → y + bias */
-static void scatter(const conv_task *t, size_t cell, size_t lanes, const real *products) {
-    size_t voxels = TAPS * t->grid[0] * t->grid[1] * t->grid[2], at[NN_LANES];
-    for (size_t l = 0; l < lanes; l++) at[l] = voxel_of(t->grid, cell + l);
+static void scatter(const conv_task *t, const places *p, const real *products) {
+    size_t voxels = TAPS * t->grid[0] * t->grid[1] * t->grid[2];
     for (size_t c = 0; c < t->conv->out; c++)
         for (size_t tap = 0; tap < TAPS; tap += 2) {
-            const real *even = products + (c * TAPS + tap) * NN_LANES, *odd = even + NN_LANES;
-            real *to = t->y + c * voxels + tap_offset(t->grid, tap), bias = t->conv->bias[c];
-            for (size_t l = 0; l < lanes; l++) {
-                to[at[l]] = even[l] + bias;
-                to[at[l] + 1] = odd[l] + bias;
-            }
+            const real *even = products + (c * TAPS + tap) * NN_LANES;
+            put(p, even, even + NN_LANES, t->conv->bias[c], t->y + c * voxels + tap_offset(t->grid, tap));
         }
 }
 
-/* products (out·8, 16) of one panel → y (rows) = a · gelu(products + bias), tap by tap */
-static void mix(const conv_task *t, size_t cell, size_t lanes, real *products) {
-    size_t out = t->conv->out, voxels = TAPS * t->grid[0] * t->grid[1] * t->grid[2], mr = t->kernels->rows;
-    for (size_t c = 0; c < out; c++)
-        for (size_t i = 0; i < TAPS * NN_LANES; i++) products[c * TAPS * NN_LANES + i] += t->conv->bias[c];
-    t->kernels->gelu(out * TAPS * NN_LANES, products, products);
-    for (size_t tap = 0; tap < TAPS; tap++)
-        for (size_t i = 0; i < t->rows; i += mr) {
-            real tile[NN_MAX_ROWS * NN_LANES];
-            t->kernels->product(NN_CHUNK, out, t->a + i * out, products + tap * NN_LANES, TAPS * NN_LANES, tile,
-                                NN_LANES, true);
-            for (size_t r = 0; r < smaller(mr, t->rows - i); r++)
-                for (size_t l = 0; l < lanes; l++)
-                    t->y[(i + r) * voxels + tap_offset(t->grid, tap) + voxel_of(t->grid, cell + l)] =
-                        tile[r * NN_LANES + l];
+/* products (out·8, 16) of one panel → y (rows) = a · gelu(products + bias), two taps at a time */
+static void mix(const conv_task *t, const places *p, real *products) {
+    size_t out = t->conv->out, voxels = TAPS * t->grid[0] * t->grid[1] * t->grid[2];
+    nn_tile tile = nn_tile_for(t->kernels, t->rows);
+    for (size_t c = 0; c < out; c++) {
+        real *channel = products + c * TAPS * NN_LANES;
+        for (size_t i = 0; i < TAPS * NN_LANES; i++) channel[i] += t->conv->bias[c];
+        t->kernels->gelu(TAPS * NN_LANES, channel, channel);
+    }
+    for (size_t tap = 0; tap < TAPS; tap += 2)
+        for (size_t i = 0; i < t->rows; i += tile.rows) {
+            enum { TILE = NN_MAX_ROWS * NN_LANES };
+            real tiles[2 * TILE];
+            for (size_t odd = 0; odd < 2; odd++)
+                tile.product(NN_CHUNK, out, t->a + i * out, products + (tap + odd) * NN_LANES, TAPS * NN_LANES,
+                             tiles + odd * TILE, NN_LANES, true, NULL);
+            for (size_t r = 0; r < smaller(tile.rows, t->rows - i); r++) /* plus -0: as it is */
+                put(p, tiles + r * NN_LANES, tiles + TILE + r * NN_LANES, REAL_C(-0.0),
+                    t->y + (i + r) * voxels + tap_offset(t->grid, tap));
         }
 }
 
 /* Cells from `first` on. thread: scratch of thread_count. */
 static void cells_forward(const conv_task *t, size_t first, size_t cells, real *thread) {
-    size_t in = t->conv->in, out = t->conv->out, mr = t->kernels->rows, stride = product_rows(out) * NN_LANES;
+    size_t in = t->conv->in, out = t->conv->out, mr = t->kernels->tile.rows, stride = product_rows(out) * NN_LANES;
     real *panels = thread, *products = panels + CELLS * in;
-    nn_pack_rows(NN_LANES, t->x + first * t->cell_stride, t->cell_stride, t->channel_stride, cells, in, panels);
+    nn_pack_rows(t->kernels, NN_LANES, t->x + first * t->cell_stride, t->cell_stride, t->channel_stride, cells, in,
+                 panels);
     for (size_t i = 0; i < out * TAPS; i += mr)
         for (size_t c = 0; c < cells; c += NN_LANES)
-            t->kernels->product(NN_CHUNK, in, t->conv->weight + i * in, panels + c * in, NN_LANES,
-                                products + c / NN_LANES * stride + i * NN_LANES, NN_LANES, true);
+            t->kernels->tile.product(NN_CHUNK, in, t->conv->weight + i * in, panels + c * in, NN_LANES,
+                                     products + c / NN_LANES * stride + i * NN_LANES, NN_LANES, true, NULL);
     for (size_t c = 0; c < cells; c += NN_LANES) {
         real *panel = products + c / NN_LANES * stride;
-        if (t->a == NULL) scatter(t, first + c, smaller(cells - c, NN_LANES), panel);
-        else mix(t, first + c, smaller(cells - c, NN_LANES), panel);
+        places p = places_of(t->grid, first + c, smaller(cells - c, NN_LANES));
+        if (t->a == NULL) scatter(t, &p, panel);
+        else mix(t, &p, panel);
     }
 }
 
 static void forward(const nn_run *run, const conv_task *t, real *threads) {
-    (void)run; /* without threads */
     size_t cells = t->grid[0] * t->grid[1] * t->grid[2], each = thread_count(t->conv->in, t->conv->out);
-    ptrdiff_t tasks = (ptrdiff_t)((cells + CELLS - 1) / CELLS);
-#pragma omp parallel for num_threads(run->threads) schedule(dynamic, 1)
+    size_t panels = (cells + NN_LANES - 1) / NN_LANES,
+           work = nn_times(panels, nn_times(t->conv->in, t->conv->out * TAPS));
+    size_t team = (size_t)nn_team(run->threads, work);
+    size_t block = smaller(CELLS, (panels + team - 1) / team * NN_LANES); /* few cells: something for each thread */
+    ptrdiff_t tasks = (ptrdiff_t)((cells + block - 1) / block);
+#pragma omp parallel for num_threads((int)team) schedule(dynamic, 1)
     for (ptrdiff_t i = 0; i < tasks; i++) {
-        size_t first = (size_t)i * CELLS;
-        cells_forward(t, first, smaller(cells - first, CELLS), threads + nn_thread() * each);
+        size_t first = (size_t)i * block;
+        cells_forward(t, first, smaller(cells - first, block), threads + nn_thread() * each);
     }
 }
 
@@ -137,7 +170,7 @@ void nn_conv_transpose_gelu_product(const nn_run *run, const size_t grid[3], con
                                     size_t channel_stride, const nn_conv_transpose *conv, size_t rows, const real *a,
                                     real *y) {
     real *packed = run->scratch, *threads = packed + (rows + NN_MAX_ROWS - 1) * conv->out;
-    nn_pack_rows(run->kernels->rows, a, conv->out, 1, rows, conv->out, packed);
+    nn_pack_rows(run->kernels, nn_tile_for(run->kernels, rows).rows, a, conv->out, 1, rows, conv->out, packed);
     conv_task t = {run->kernels, conv, grid, x, cell_stride, channel_stride, y, packed, rows};
     forward(run, &t, threads);
 }

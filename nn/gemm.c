@@ -29,6 +29,7 @@ enum { KC = NN_KC, MC = NN_MC + NN_MAX_ROWS - 1 }; /* MC: room for NN_MC rows pa
 enum { PACKED = MC * KC, SCRATCH = PACKED + KC * NN_LANES };
 
 static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
+static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 
 static size_t panels_of(size_t n) { return n / NN_LANES + (n % NN_LANES != 0); }
 
@@ -92,16 +93,16 @@ bool nn_panels_fill(size_t n, size_t k, bool half, void *data, size_t panel, nn_
 size_t nn_matmul_scratch(int threads) { return nn_times((size_t)threads, (size_t)SCRATCH); }
 
 /* One row panel times one panel of B into y, of which rows × lanes exist. */
-static void tile(const nn_kernels *kernels, size_t kc, const real *a, const real *b, size_t rows, size_t lanes,
-                 bool first, const real *bias, real *y, size_t y_row) {
-    if (rows == kernels->rows && lanes == NN_LANES && bias == NULL) {
-        kernels->product(NN_CHUNK, kc, a, b, NN_LANES, y, y_row, first);
+static void one_tile(nn_tile tile, size_t kc, const real *a, const real *b, size_t rows, size_t lanes, bool first,
+                     const real *bias, real *y, size_t y_row) {
+    if (rows == tile.rows && lanes == NN_LANES) {
+        tile.product(NN_CHUNK, kc, a, b, NN_LANES, y, y_row, first, bias);
         return;
     }
     real t[NN_MAX_ROWS * NN_LANES] = {0};
     if (!first)
         for (size_t r = 0; r < rows; r++) memcpy(t + r * NN_LANES, y + r * y_row, lanes * sizeof(real));
-    kernels->product(NN_CHUNK, kc, a, b, NN_LANES, t, NN_LANES, first);
+    tile.product(NN_CHUNK, kc, a, b, NN_LANES, t, NN_LANES, first, NULL);
     for (size_t r = 0; r < rows; r++)
         for (size_t l = 0; l < lanes; l++)
             y[r * y_row + l] = bias == NULL ? t[r * NN_LANES + l] : t[r * NN_LANES + l] + bias[l];
@@ -111,20 +112,21 @@ static void tile(const nn_kernels *kernels, size_t kc, const real *a, const real
 static void block(const nn_kernels *kernels, size_t rows, const real *a, size_t a_row, size_t a_column,
                   const nn_panels *b, size_t begin, size_t end, const real *bias, real *y, size_t y_row,
                   real *scratch) {
+    nn_tile tile = nn_tile_for(kernels, rows);
     real *packed = scratch, *widened = scratch + PACKED;
     for (size_t k = 0; k < b->k || k == 0; k += KC) {
         size_t kc = smaller(b->k - k, KC);
         bool last = k + kc == b->k;
-        nn_pack_rows(kernels->rows, a + k * a_column, a_row, a_column, rows, kc, packed);
+        nn_pack_rows(kernels, tile.rows, a + k * a_column, a_row, a_column, rows, kc, packed);
         for (size_t p = begin; p < end; p++) {
             size_t column = p * NN_LANES, lanes = smaller(b->n - column, NN_LANES);
             size_t at = column * b->k + k * NN_LANES;
             if (b->half != NULL) kernels->widen(kc * NN_LANES, b->half + at, widened);
             const real *panel = b->half != NULL ? widened : b->data + at;
             const real *panel_bias = last && bias != NULL ? bias + column : NULL;
-            for (size_t i = 0; i < rows; i += kernels->rows)
-                tile(kernels, kc, packed + i * kc, panel, smaller(rows - i, kernels->rows), lanes, k == 0, panel_bias,
-                     y + i * y_row + column, y_row);
+            for (size_t i = 0; i < rows; i += tile.rows)
+                one_tile(tile, kc, packed + i * kc, panel, smaller(rows - i, tile.rows), lanes, k == 0, panel_bias,
+                         y + i * y_row + column, y_row);
         }
     }
 }
@@ -135,9 +137,14 @@ void nn_matmul(const nn_run *run, size_t m, const real *a, size_t a_row, size_t 
     int team = nn_team(run->threads, nn_times(m, nn_times(panels_of(b->n), b->k)));
     size_t threads = (size_t)team, panels = panels_of(b->n);
     size_t blocks = (m + NN_MC - 1) / NN_MC, groups = 1;
-    if (blocks < threads) groups = smaller((threads + blocks - 1) / blocks, panels);
-    else blocks = (blocks + threads - 1) / threads * threads; /* as much for each thread */
-    size_t rows = nn_padded((m + blocks - 1) / blocks, run->kernels->rows), per_group = (panels + groups - 1) / groups;
+    if (blocks < threads) { /* blocks of two tiles or more, then groups: each of those packs its rows again */
+        blocks = larger(blocks, smaller(threads, m / (2 * run->kernels->tile.rows)));
+        groups = smaller((threads + blocks - 1) / blocks, panels);
+    } else {
+        blocks = (blocks + threads - 1) / threads * threads; /* as much for each thread */
+    }
+    size_t rows = nn_padded((m + blocks - 1) / blocks, run->kernels->tile.rows),
+           per_group = (panels + groups - 1) / groups;
     blocks = (m + rows - 1) / rows;
 #pragma omp parallel for num_threads(team) schedule(dynamic, 1)
     for (ptrdiff_t task = 0; task < (ptrdiff_t)(blocks * groups); task++) {

@@ -42,14 +42,11 @@ static inline uint32_t nn_to_bits(float f) {
     return bits;
 }
 
-/* e^x: x = n·ln 2 + r, |r| ≤ ln 2 / 2; e^r by a polynomial; 2^n as two factors, so that results below the normal range
-   round once and results above it become infinity. */
-static inline float nn_exp(float x) {
-    x = x > 89.0f ? 89.0f : x; /* a NaN passes through all of this */
-    x = x < -104.0f ? -104.0f : x;
+/* e^x = 2^whole · y: x = whole·ln 2 + r, |r| ≤ ln 2 / 2, y = e^r by a polynomial; |x| ≤ 104 */
+static inline float nn_exp_parts(float x, uint32_t *whole) {
     float shifted = x * 0x1.715476p+0f + NN_ROUND_F; /* log2(e) */
     float n = shifted - NN_ROUND_F;
-    uint32_t whole = nn_to_bits(shifted) - nn_to_bits(NN_ROUND_F); /* n, two's complement */
+    *whole = nn_to_bits(shifted) - nn_to_bits(NN_ROUND_F); /* n, two's complement */
     float r = x - n * 0x1.63p-1f; /* ln 2 in two parts; the first has 9 bits, so n times it is exact */
     r = r - n * -0x1.bd0106p-13f;
     float q = 0x1.6a23d0p-10f;
@@ -57,10 +54,25 @@ static inline float nn_exp(float x) {
     q = q * r + 0x1.5558f2p-5f;
     q = q * r + 0x1.555492p-3f;
     q = q * r + 0x1.fffffcp-2f;
-    float y = (q * (r * r) + r) + 1.0f;
+    return (q * (r * r) + r) + 1.0f;
+}
+
+/* 2^n as two factors, so that results below the normal range round once and results above it become infinity. */
+static inline float nn_exp(float x) {
+    x = x > 89.0f ? 89.0f : x; /* a NaN passes through all of this */
+    x = x < -104.0f ? -104.0f : x;
+    uint32_t whole;
+    float y = nn_exp_parts(x, &whole);
     uint32_t first = (whole >> 1) | (whole & 0x80000000U); /* n/2, rounded down */
     uint32_t second = whole - first;
     return y * nn_from_bits((first + 127U) << 23) * nn_from_bits((second + 127U) << 23);
+}
+
+/* The same bits for |x| ≤ 87, where nothing leaves the normal range. */
+static inline float nn_exp_near(float x) {
+    uint32_t whole;
+    float y = nn_exp_parts(x, &whole);
+    return y * nn_from_bits((whole + 127U) << 23);
 }
 
 /* erf: an odd polynomial up to 0.9375, beyond it 1 − e^(−x − x·l(x)); 1 from 4 on. */
@@ -83,7 +95,7 @@ static inline float nn_erf(float x) {
     l = l * a + 0x1.b32570p-4f;
     l = l * a + 0x1.45328ep-1f;
     l = l * a + 0x1.0778dcp-3f;
-    float large = 1.0f - nn_exp(-(l * a + a));
+    float large = 1.0f - nn_exp_near(-(l * a + a)); /* at least e^-18 */
     float y = a > 0.9375f ? large : small;
     y = x != x ? x : y;
     return x < 0.0f ? -y : y;

@@ -52,17 +52,28 @@ real *nn_arena_reals(nn_arena *a, size_t count);
 /* Before memory that was an arena's goes back to a caller who may use it for something else. */
 void nn_arena_leave(void *memory, size_t bytes);
 
-/* The inner loops for one instruction set (kernels.c). rows: of a tile of the product, at most NN_MAX_ROWS. */
+/* The product's inner loop, for tiles of so many rows, at most NN_MAX_ROWS: c (rows,16), rows c_row apart, (+)= a panel
+   (kc, rows) · b panel (kc, 16), rows b_row apart, in chunks; `first` starts the element, bias (16) or NULL is added last. */
+typedef struct nn_tile {
+    size_t rows;
+    void (*product)(size_t chunk, size_t kc, const real *a, const real *b, size_t b_row, real *c, size_t c_row,
+                    bool first, const real *bias);
+} nn_tile;
+
+/* The inner loops for one instruction set (kernels.c). */
 typedef struct nn_kernels {
     const char *name;
-    size_t rows;
-    /* c (rows,16), rows c_row apart, (+)= a panel (kc, rows) · b panel (kc, 16), rows b_row apart, in chunks; `first`
-       starts the element */
-    void (*product)(size_t chunk, size_t kc, const real *a, const real *b, size_t b_row, real *c, size_t c_row,
-                    bool first);
+    nn_tile tile, low_tile; /* low: for a left operand of at most its rows */
+    /* n ≤ mr rows of `count` reals, `row` apart → to (count, mr); what stands in columns n to mr is not defined */
+    void (*transpose)(size_t mr, const real *from, size_t row, size_t n, size_t count, real *to);
     /* s (keys,16): scores → exp(s·scale − max down the column); sum (16): the columns' sums, in chunks */
     void (*exponentials)(size_t keys, real scale, real *s, real *sum);
     void (*gelu)(size_t n, const real *x, real *y);
+    /* lanes (16): sums of x (n), of (x − mean)², each lane in ascending order */
+    void (*sums)(size_t n, const real *x, real *lanes);
+    void (*squares)(size_t n, const real *x, real mean, real *lanes);
+    /* y (n) = (x − mean) · scale · w + b; y may be x */
+    void (*normalise)(size_t n, const real *x, real mean, real scale, const real *w, const real *b, real *y);
     void (*widen)(size_t n, const uint16_t *half, real *out); /* finite halves */
 } nn_kernels;
 const nn_kernels *nn_kernels_best(void);
@@ -135,10 +146,9 @@ void nn_add(const nn_run *run, size_t n, const real *a, const real *b, real *y);
 /* out[i] = 1/(1 + exp(−x[i])) */
 void nn_sigmoid_forward(const nn_run *run, size_t n, const real *x, real *out);
 
-/* The sum of x (n) in the fixed order above. partial: (n + NN_SUM_BLOCK − 1) / NN_SUM_BLOCK reals of scratch. */
-real nn_sum(size_t n, const real *x, real *partial, int threads);
-
 size_t nn_layernorm_scratch(size_t width);
+/* The sum of x (n) in the fixed order above. Scratch: nn_layernorm_scratch(n). */
+real nn_sum(const nn_run *run, size_t n, const real *x);
 /* y (rows,width) = (x − mean)/√(var + eps) · w + b over the last axis; w, b (width). A layer norm over a whole block is
    rows = 1, width = its size. y may be x. */
 void nn_layernorm_forward(const nn_run *run, size_t rows, size_t width, const real *x, const real *w, const real *b,

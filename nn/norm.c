@@ -1,39 +1,19 @@
 #include "nn.h"
 
-/* Folds 16 lanes by a fixed tree. */
+/* Folds the 16 lanes of a sum by a fixed tree. */
 static real fold(real lane[NN_LANES]) {
     for (int width = NN_LANES / 2; width > 0; width /= 2)
         for (int l = 0; l < width; l++) lane[l] += lane[l + width];
     return lane[0];
 }
 
-/* Sum of at most NN_SUM_BLOCK terms x − mean, or of their squares. */
-static real block_sum(size_t n, const real *x) {
-    real lane[NN_LANES] = {0};
-    size_t i = 0;
-    for (; i + NN_LANES <= n; i += NN_LANES) {
-#pragma omp simd
-        for (int l = 0; l < NN_LANES; l++) lane[l] += x[i + (size_t)l];
-    }
-    for (size_t l = 0; i + l < n; l++) lane[l] += x[i + l];
-    return fold(lane);
-}
-
-static real block_squares(size_t n, const real *x, real mean) {
-    real lane[NN_LANES] = {0};
-    size_t i = 0;
-    for (; i + NN_LANES <= n; i += NN_LANES) {
-#pragma omp simd
-        for (int l = 0; l < NN_LANES; l++) {
-            real d = x[i + (size_t)l] - mean;
-            lane[l] += d * d;
-        }
-    }
-    for (size_t l = 0; i + l < n; l++) {
-        real d = x[i + l] - mean;
-        lane[l] += d * d;
-    }
-    return fold(lane);
+/* The same for up to 16 rows' sums at once, lanes (rows,16) → sum (16): a row is a lane now. */
+static void fold_rows(const nn_kernels *kernels, size_t rows, const real *lanes, real sum[NN_LANES]) {
+    real t[NN_LANES * NN_LANES];
+    kernels->transpose(NN_LANES, lanes, NN_LANES, rows, NN_LANES, t);
+    for (int width = NN_LANES / 2; width > 0; width /= 2)
+        for (int i = 0; i < width * NN_LANES; i++) t[i] += t[width * NN_LANES + i];
+    memcpy(sum, t, NN_LANES * sizeof *sum);
 }
 
 static size_t blocks_of(size_t n) { return n / NN_SUM_BLOCK + (n % NN_SUM_BLOCK != 0); }
@@ -43,32 +23,40 @@ static size_t block_length(size_t n, size_t b) {
     return left < NN_SUM_BLOCK ? left : NN_SUM_BLOCK;
 }
 
+static real block_sum(const nn_kernels *kernels, size_t n, const real *x) {
+    real lanes[NN_LANES];
+    kernels->sums(n, x, lanes);
+    return fold(lanes);
+}
+
 /* Sums block sums like terms, in place, until one is left. */
-static real fold_blocks(size_t blocks, real *partial) {
+static real fold_blocks(const nn_kernels *kernels, size_t blocks, real *partial) {
     while (blocks > 1) {
         size_t fewer = blocks_of(blocks);
-        for (size_t b = 0; b < fewer; b++) partial[b] = block_sum(block_length(blocks, b), partial + b * NN_SUM_BLOCK);
+        for (size_t b = 0; b < fewer; b++)
+            partial[b] = block_sum(kernels, block_length(blocks, b), partial + b * NN_SUM_BLOCK);
         blocks = fewer;
     }
     return blocks == 0 ? 0 : partial[0];
 }
 
-real nn_sum(size_t n, const real *x, real *partial, int threads) {
+real nn_sum(const nn_run *run, size_t n, const real *x) {
     ptrdiff_t blocks = (ptrdiff_t)blocks_of(n);
-    (void)threads;
-#pragma omp parallel for num_threads(nn_team(threads, n)) schedule(static)
+#pragma omp parallel for num_threads(nn_team(run->threads, n)) schedule(static)
     for (ptrdiff_t b = 0; b < blocks; b++)
-        partial[b] = block_sum(block_length(n, (size_t)b), x + (size_t)b * NN_SUM_BLOCK);
-    return fold_blocks((size_t)blocks, partial);
+        run->scratch[b] = block_sum(run->kernels, block_length(n, (size_t)b), x + (size_t)b * NN_SUM_BLOCK);
+    return fold_blocks(run->kernels, (size_t)blocks, run->scratch);
 }
 
-static real sum_of_squares(size_t n, const real *x, real mean, real *partial, int threads) {
+static real sum_of_squares(const nn_run *run, size_t n, const real *x, real mean) {
     ptrdiff_t blocks = (ptrdiff_t)blocks_of(n);
-    (void)threads;
-#pragma omp parallel for num_threads(nn_team(threads, n)) schedule(static)
-    for (ptrdiff_t b = 0; b < blocks; b++)
-        partial[b] = block_squares(block_length(n, (size_t)b), x + (size_t)b * NN_SUM_BLOCK, mean);
-    return fold_blocks((size_t)blocks, partial);
+#pragma omp parallel for num_threads(nn_team(run->threads, n)) schedule(static)
+    for (ptrdiff_t b = 0; b < blocks; b++) {
+        real lanes[NN_LANES];
+        run->kernels->squares(block_length(n, (size_t)b), x + (size_t)b * NN_SUM_BLOCK, mean, lanes);
+        run->scratch[b] = fold(lanes);
+    }
+    return fold_blocks(run->kernels, (size_t)blocks, run->scratch);
 }
 
 size_t nn_layernorm_scratch(size_t width) { return blocks_of(width); }
@@ -81,32 +69,53 @@ static real scale_of(real variance, real eps) {
 #endif
 }
 
-/* A row of at most one block, by one thread. */
-static void short_row(size_t width, const real *x, const real *w, const real *b, real eps, real *y) {
-    real mean = block_sum(width, x) / (real)width;
-    real scale = scale_of(block_squares(width, x, mean) / (real)width, eps);
-#pragma omp simd
-    for (size_t i = 0; i < width; i++) y[i] = (x[i] - mean) * scale * w[i] + b[i];
+/* At most 16 rows of at most one block, by one thread. Their folds, divisions and roots go together: one after the other,
+   each would wait for the one before. */
+static void short_rows(const nn_kernels *kernels, size_t rows, size_t width, const real *x, const real *w,
+                       const real *b, real eps, real *y) {
+    real lanes[NN_LANES * NN_LANES], mean[NN_LANES], scale[NN_LANES];
+    for (size_t r = 0; r < rows; r++) kernels->sums(width, x + r * width, lanes + r * NN_LANES);
+    fold_rows(kernels, rows, lanes, mean);
+    for (size_t r = 0; r < NN_LANES; r++) mean[r] /= (real)width;
+    for (size_t r = 0; r < rows; r++) kernels->squares(width, x + r * width, mean[r], lanes + r * NN_LANES);
+    fold_rows(kernels, rows, lanes, scale);
+    for (size_t r = 0; r < NN_LANES; r++) scale[r] = scale_of(scale[r] / (real)width, eps);
+    for (size_t r = 0; r < rows; r++) kernels->normalise(width, x + r * width, mean[r], scale[r], w, b, y + r * width);
 }
 
 /* A row of many blocks, which the threads share. */
 static void long_row(const nn_run *run, size_t width, const real *x, const real *w, const real *b, real eps, real *y) {
-    real mean = nn_sum(width, x, run->scratch, run->threads) / (real)width;
-    real variance = sum_of_squares(width, x, mean, run->scratch, run->threads) / (real)width;
-    real scale = scale_of(variance, eps);
-#pragma omp parallel for simd num_threads(run->threads) schedule(static)
-    for (ptrdiff_t i = 0; i < (ptrdiff_t)width; i++) y[i] = (x[i] - mean) * scale * w[i] + b[i];
+    real mean = nn_sum(run, width, x) / (real)width;
+    real scale = scale_of(sum_of_squares(run, width, x, mean) / (real)width, eps);
+#pragma omp parallel for num_threads(run->threads) schedule(static)
+    for (ptrdiff_t block = 0; block < (ptrdiff_t)blocks_of(width); block++) {
+        size_t i = (size_t)block * NN_SUM_BLOCK;
+        run->kernels->normalise(block_length(width, (size_t)block), x + i, mean, scale, w + i, b + i, y + i);
+    }
+}
+
+/* x (rows,width) += residual, unless that is NULL; then y */
+static void all_short_rows(const nn_run *run, size_t rows, size_t width, const real *residual, real *added,
+                           const real *x, const real *w, const real *b, real eps, real *y) {
+    size_t team = (size_t)nn_team(run->threads, nn_times(rows, width)), each = (rows + team - 1) / team;
+    if (each > NN_LANES) each = NN_LANES;
+#pragma omp parallel for num_threads((int)team) schedule(static)
+    for (ptrdiff_t first = 0; first < (ptrdiff_t)rows; first += (ptrdiff_t)each) {
+        size_t left = rows - (size_t)first, at = (size_t)first * width;
+        size_t count = left < each ? left : each;
+        if (residual != NULL) {
+#pragma omp simd
+            for (size_t i = 0; i < count * width; i++) added[at + i] += residual[at + i];
+        }
+        short_rows(run->kernels, count, width, x + at, w, b, eps, y + at);
+    }
 }
 
 void nn_layernorm_forward(const nn_run *run, size_t rows, size_t width, const real *x, const real *w, const real *b,
                           real eps, real *y) {
-    if (width > NN_SUM_BLOCK) {
+    if (width <= NN_SUM_BLOCK) all_short_rows(run, rows, width, NULL, NULL, x, w, b, eps, y);
+    else
         for (size_t i = 0; i < rows; i++) long_row(run, width, x + i * width, w, b, eps, y + i * width);
-        return;
-    }
-#pragma omp parallel for num_threads(nn_team(run->threads, nn_times(rows, width))) schedule(static)
-    for (ptrdiff_t i = 0; i < (ptrdiff_t)rows; i++)
-        short_row(width, x + (size_t)i * width, w, b, eps, y + (size_t)i * width);
 }
 
 void nn_add_layernorm_forward(const nn_run *run, size_t rows, size_t width, const real *residual, real *x,
@@ -116,12 +125,5 @@ void nn_add_layernorm_forward(const nn_run *run, size_t rows, size_t width, cons
         nn_layernorm_forward(run, rows, width, x, w, b, eps, y);
         return;
     }
-#pragma omp parallel for num_threads(nn_team(run->threads, nn_times(rows, width))) schedule(static)
-    for (ptrdiff_t i = 0; i < (ptrdiff_t)rows; i++) {
-        real *row = x + (size_t)i * width;
-        const real *added = residual + (size_t)i * width;
-#pragma omp simd
-        for (size_t c = 0; c < width; c++) row[c] += added[c];
-        short_row(width, row, w, b, eps, y + (size_t)i * width);
-    }
+    all_short_rows(run, rows, width, residual, x, x, w, b, eps, y);
 }

@@ -7,7 +7,7 @@
 static void test_layernorm(void) {
     static const size_t widths[] = {1, 2, 15, 16, 17, 96, 4095, 4096, 4097, 20000};
     for (size_t i = 0; i < sizeof widths / sizeof widths[0]; i++)
-        for (size_t rows = 1; rows <= 3; rows += 2) {
+        for (size_t rows = 1; rows <= 31; rows += rows + 1) {
             size_t width = widths[i], n = rows * width;
             real *x = random_reals(i, n, 2, 5), *w = random_reals(i + 9, width, 0.5, 1.5),
                  *b = random_reals(i + 19, width, -1, 1);
@@ -43,14 +43,15 @@ static void test_sum(void) {
         real *x = random_wholes(i, n, -20, 30), partial[64];
         long want = 0;
         for (size_t j = 0; j < n; j++) want += (long)x[j];
-        CHECK(nn_sum(n, x, partial, 1) == (real)want && nn_sum(n, x, partial, 3) == (real)want);
+        CHECK(nn_sum(&(nn_run){1, partial, nn_kernels_best()}, n, x) == (real)want);
+        CHECK(nn_sum(&(nn_run){3, partial, nn_kernels_best()}, n, x) == (real)want);
         free(x);
     }
     /* more blocks than a block has terms: the sums of sums are summed the same way */
     size_t many = 4096 * 4100 + 5;
     real *ones = malloc(many * sizeof *ones), *partial = malloc(4101 * sizeof *partial);
     for (size_t j = 0; j < many; j++) ones[j] = j % 4 == 0;
-    CHECK(nn_sum(many, ones, partial, 2) == (real)((many + 3) / 4));
+    CHECK(nn_sum(&(nn_run){2, partial, nn_kernels_best()}, many, ones) == (real)((many + 3) / 4));
     free(ones), free(partial);
 }
 

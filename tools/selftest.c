@@ -227,7 +227,7 @@ static segfm_status run_sum(const nn_run *r, io_buffer *out, segfm_error *error)
     static const size_t lengths[] = {0, 1, NN_LANES - 1, NN_LANES + 1, NN_SUM_BLOCK, NN_SUM_BLOCK + 1, N};
     real sums[COUNT_OF(lengths)], *b[] = {uniform("selftest.x", N, -3, 5)};
     if (b[0] == NULL) return done(SEGFM_OK, b, COUNT_OF(b), error);
-    for (size_t i = 0; i < COUNT_OF(lengths); i++) sums[i] = nn_sum(lengths[i], b[0], r->scratch, r->threads);
+    for (size_t i = 0; i < COUNT_OF(lengths); i++) sums[i] = nn_sum(r, lengths[i], b[0]);
     return done(take(out, sums, COUNT_OF(sums), error), b, COUNT_OF(b), error);
 }
 

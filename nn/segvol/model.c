@@ -74,7 +74,7 @@ static bool read_panel(task *job, size_t panel) {
 
 /* Rows of a transposed convolution's weight (in, out, 2,2,2), as nn_conv_transpose_pack lays them out. */
 static bool read_tile(task *job, size_t piece) {
-    size_t tile = nn_kernels_best()->rows, first = piece * tile, rest = job->n - first,
+    size_t tile = nn_kernels_best()->tile.rows, first = piece * tile, rest = job->n - first,
            rows = rest < tile ? rest : tile;
     real *to = (real *)job->data + first * job->k;
     bool fine = true;
@@ -173,7 +173,7 @@ static nn_conv_transpose bind_conv_transpose(binder *b, const char *prefix) {
     if (t == NULL) return (nn_conv_transpose){0};
     size_t in = t->shape[0], out = t->shape[1];
     real *data = nn_arena_reals(b->arena, nn_conv_transpose_count(in, out));
-    size_t rows = t->count / in, tile = nn_kernels_best()->rows;
+    size_t rows = t->count / in, tile = nn_kernels_best()->tile.rows;
     add_task(b, (task){.tensor = t, .data = data, .n = rows, .k = in, .read = read_tile}, (rows + tile - 1) / tile);
     return (nn_conv_transpose){in, out, data, bind_vector(b, prefix, "bias")};
 }
