@@ -695,6 +695,7 @@ static void correct(segfm_session *s, vol_box *part) {
     vol_sample(&view, variant, &at, 1, NULL, NULL, s->options.threads, &s->samples);
     vol_sample_state(&view, variant, &at, &s->samples, s->corrector.rows + step * 8 * points, s->coordinates);
     segvol_corrector_step(s->net, &s->corrector, step, s->coordinates, s->delta, s->offset);
+    if (variant == VOL_UPSTREAM) memset(s->offset, 0, 3 * points * sizeof *s->offset); /* it knows no second head */
     int64_t *written = s->written + step * points;
     s->written_count[step] = vol_correction_writes(&view, variant, &s->samples, s->delta, s->offset, written,
                                                    s->written_logits + step * points);

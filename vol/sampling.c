@@ -88,13 +88,12 @@ static void move_smallest(vol_candidate *c, size_t n, size_t k) {
     while (low < k && k < high) {
         vol_candidate pivot = middle_of(c[low], c[low + (high - low) / 2], c[high - 1]);
         size_t i = low, j = high; /* before i: the pivot or smaller; from j on: the pivot or larger */
-        for (;;) {
+        while (i < j) {
             while (before(c[i], pivot)) i++;
             while (before(pivot, c[j - 1])) j--;
             if (i >= j) break;
             vol_candidate t = c[i];
-            c[i] = c[j - 1], c[j - 1] = t;
-            i++, j--;
+            c[i++] = c[j - 1], c[--j] = t;
         }
         if (j >= k) high = j;
         if (i <= k) low = i;

@@ -128,6 +128,37 @@ def check_gru(folder):
                 check_f32(f'f32 gru {name}', got, want, *differences(golden['f32.' + name], want))
 
 
+# ---- sampling ----------------------------------------------------------------------------------------------------------
+
+def check_sampling(folder):
+    """Training's rule, the validation's cube of half-width 2, and its random draw (one generator for both items)."""
+    golden = np.load(folder + 'gru_state.npz')
+    torch.manual_seed(123)
+    for i, click in enumerate([(8, 35, 33, 1), (3, 22, 36, 0)]):
+        logits, truth = torch.from_numpy(golden['logits'][i, 0]), torch.from_numpy(golden['labels'][i]) > 0
+        trained = (*golden['iter_points'][i, 0], golden['iter_labels'][i, 0])
+        for kind, dtype in DTYPES.items():
+            at, value, valid = segvol.sample(logits.to(dtype), 20, trained, truth, 'upstream')
+            features, coordinates = segvol.state(at, value, valid, trained, logits.shape, 'upstream')
+            check_equal(f'{kind} coords {i}', coordinates.numpy(), golden['coords'][i])
+            want = golden['f64.gru_input'][i]
+            if kind == 'f64':
+                check_f64(f'f64 gru_input {i}', features.numpy(), want)
+            else:
+                check_f32(f'f32 gru_input {i}', features.numpy(), want, *differences(golden['gru_input'][i], want))
+        errors = segvol.likely_errors(logits.sigmoid(), 20, click, None, 'upstream')
+        check_equal(f'drawn errors {i}', errors.numpy(), golden[f'valrand{i}.error_points'])
+
+
+def check_writes(folder):
+    golden = np.load(folder + 'gru_apply_correction.npz')
+    for coordinates, out in (('coord', 'out'), ('coordf', 'outf')):
+        for i in range(2):
+            got = segvol.write_corrections(torch.from_numpy(golden['logits'][i, 0]), torch.from_numpy(golden[coordinates][i]), None,
+                                           torch.from_numpy(golden['prob'][i]), None, 'upstream')
+            check_equal(f'apply_correction {out} {i}', got.numpy(), golden[out][i, 0])
+
+
 # ---- the pipeline --------------------------------------------------------------------------------------------------------
 
 def box_of_fields(values):
@@ -326,7 +357,7 @@ def main():
     args = parser.parse_args()
     tiny = os.path.join(args.golden, 'tiny') + os.sep
     for check in (check_boxes, check_resizes, check_preprocess, check_regions, check_sliding,
-                  check_tiny_network, check_gru, check_inference, check_inference_with_points):
+                  check_tiny_network, check_gru, check_sampling, check_writes, check_inference, check_inference_with_points):
         check(tiny)
     if args.full:
         check_full(os.path.join(args.golden, 'full') + os.sep)
