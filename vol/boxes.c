@@ -1,4 +1,6 @@
 /* Boxes: of masks, their set operations, and the region of interest around a prediction. */
+#include <string.h>
+
 #include "vol.h"
 
 static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -26,8 +28,8 @@ vol_shape vol_box_shape(vol_box b) {
 /* First and last non-zero byte of row (n); false when there is none. */
 static bool row_extent(const uint8_t *row, int64_t n, int64_t *first, int64_t *last) {
     int64_t lo = 0, hi = n - 1;
-    while (lo < n && !row[lo]) lo++;
-    if (lo == n) return false;
+    if (!row[0] && memcmp(row, row + 1, (size_t)n - 1) == 0) return false; /* all as the first: quick to find out */
+    while (!row[lo]) lo++;
     while (!row[hi]) hi--;
     *first = lo, *last = hi;
     return true;

@@ -122,7 +122,10 @@ void vol_distance(const uint8_t *mask, vol_shape s, const double spacing[3], int
 
 /* Most voxels that ask are near a target, so they look around themselves; only where that turns out dear is a plane
    transformed as above. */
-enum { LOOKS = 16 }; /* of a plane per voxel: as dear as its transform */
+enum {
+    LOOKS = 16, /* per voxel of a plane: as dear as its transform */
+    TRIAL = 1   /* per voxel, after which it is judged how many there will be */
+};
 
 typedef struct between {
     vol_shape shape;
@@ -201,22 +204,32 @@ static double search_plane(const between *b, const int32_t *plane, int64_t y, in
     return best;
 }
 
-/* out: of the voxels of plane z that ask, in raster order. */
-static void answer_plane(const between *b, const uint8_t *from, int64_t z, nn_arena own, double *out) {
-    int64_t ny = b->shape.n[1], nx = b->shape.n[2], looks = 0;
-    const int32_t *steps = b->steps + z * ny * nx;
+/* Zeros among n bytes. */
+static size_t count_zeros(const uint8_t *bytes, size_t n) {
+    size_t zeros = 0;
+    for (size_t i = 0; i < n; i++) zeros += bytes[i] == 0;
+    return zeros;
+}
+
+/* out: of the `asking` voxels of plane z that ask, in raster order. Once a few have looked around, it is known whether the
+   plane had better be transformed. */
+static void answer_plane(const between *b, const uint8_t *from, int64_t z, size_t asking, nn_arena own, double *out) {
+    int64_t nx = b->shape.n[2], n = b->shape.n[1] * nx, looks = 0;
+    const int32_t *steps = b->steps + z * n;
     lines l;
     double *whole = take_plane(&own, b->shape, &l);
     bool transformed = false;
-    for (int64_t i = 0; i < ny * nx; i++) {
-        if (from[z * ny * nx + i]) continue;
-        if (looks > LOOKS * ny * nx && !transformed) {
-            for (int64_t k = 0; k < ny * nx; k++)
-                whole[k] = steps[k] < b->shape.n[0] ? (double)steps[k] : (double)INFINITY;
-            transform_plane(whole, ny, nx, b->spacing, &l);
+    const uint8_t *next = from + z * n;
+    for (size_t i = 0; i < asking; i++, next++) {
+        next = memchr(next, 0, (size_t)(from + (z + 1) * n - next));
+        int64_t at = next - (from + z * n);
+        if (!transformed && looks > TRIAL * n &&
+            (double)looks * (double)asking > (double)LOOKS * (double)n * (double)i) {
+            for (int64_t k = 0; k < n; k++) whole[k] = steps[k] < b->shape.n[0] ? (double)steps[k] : (double)INFINITY;
+            transform_plane(whole, b->shape.n[1], nx, b->spacing, &l);
             transformed = true;
         }
-        *out++ = transformed ? whole[i] : search_plane(b, steps, i / nx, i % nx, &looks);
+        out[i] = transformed ? whole[at] : search_plane(b, steps, at / nx, at % nx, &looks);
     }
 }
 
@@ -234,17 +247,13 @@ size_t vol_distance_between(const uint8_t *from, const uint8_t *to, vol_shape s,
     for (int64_t y = 0; y < s.n[1]; y++)
         count_whole_steps(to + y * s.n[2], (int32_t)s.n[0], plane, s.n[2], b.steps + y * s.n[2]);
 #pragma omp parallel for num_threads(threads)
-    for (int64_t z = 0; z < s.n[0]; z++) {
-        size_t asking = 0;
-        for (int64_t i = 0; i < plane; i++) asking += from[z * plane + i] == 0;
-        b.first[z + 1] = asking;
-    }
+    for (int64_t z = 0; z < s.n[0]; z++) b.first[z + 1] = count_zeros(from + z * plane, (size_t)plane);
     b.first[0] = 0;
     for (int64_t z = 0; z < s.n[0]; z++) b.first[z + 1] += b.first[z];
 #pragma omp parallel for num_threads(threads) schedule(dynamic)
     for (int64_t z = 0; z < s.n[0]; z++) {
         nn_arena own = {b.per_thread + nn_thread() * b.each, b.each, 0, false};
-        answer_plane(&b, from, z, own, out + b.first[z]);
+        answer_plane(&b, from, z, b.first[z + 1] - b.first[z], own, out + b.first[z]);
     }
     size_t asking = b.first[s.n[0]];
     nn_arena_leave(scratch, arena.used);

@@ -130,7 +130,7 @@ void vol_contour_lengths(const double spacing[2], double length[FLAT_CODES]) {
 
 /* What a measurement takes: all of it for the corners of a box, one more along an axis than voxels. */
 typedef struct workspace {
-    uint8_t *padded;  /* the box of a mask with a voxel of nothing around it, 0 or 1; its room is later away[0] */
+    uint8_t *padded;  /* the box of a mask with a voxel of nothing around it, 0 or 1 */
     uint8_t *code[2]; /* of the corners of truth and prediction; later the list of a surface's classes */
     uint8_t *away[2]; /* 0 on the surface of truth or prediction */
     double *distance; /* the list of a surface's */
@@ -150,8 +150,7 @@ static workspace take_workspace(nn_arena *a, vol_shape box, bool flat, int threa
     bool fits = padded < SIZE_MAX; /* then so do the fewer corners */
     size_t corners = fits ? vol_count(c) : 0;
     for (int i = 0; i < 2; i++) w.code[i] = nn_arena_take(a, corners, 1);
-    w.away[0] = w.padded;
-    w.away[1] = nn_arena_take(a, corners, 1);
+    for (int i = 0; i < 2; i++) w.away[i] = nn_arena_take(a, corners, 1);
     w.distance = nn_arena_take(a, corners, sizeof *w.distance);
     w.scratch = nn_arena_take(a, vol_distance_between_scratch(c, threads), 1);
     return w;
@@ -180,20 +179,24 @@ static void pad_box(const uint8_t *mask, vol_shape s, vol_box box, bool flat, ui
         }
 }
 
-/* code of every corner (c): of the four rows of voxels around a row of corners, two neighbours each. */
-static void encode(const uint8_t *padded, vol_shape c, bool flat, uint8_t *code, int threads) {
+/* code of every corner (c), of the four rows of voxels around a row of corners, two neighbours each; and away. */
+static void encode(const uint8_t *padded, vol_shape c, bool flat, uint8_t *code, uint8_t *away, int threads) {
     int64_t width = c.n[2] + 1, slice = flat ? 0 : (c.n[1] + 1) * width;
-    int keep = flat ? FLAT_CODES - 1 : CODES - 1;
+    uint8_t full = flat ? FLAT_CODES - 1 : CODES - 1; /* without a slice before it the code is that of the last four */
     (void)threads;
 #pragma omp parallel for num_threads(threads)
     for (int64_t z = 0; z < c.n[0]; z++)
         for (int64_t y = 0; y < c.n[1]; y++) {
             const uint8_t *p = padded + z * slice + y * width, *q = p + width, *r = p + slice, *t = q + slice;
-            uint8_t *out = code + (z * c.n[1] + y) * c.n[2];
-            for (int64_t x = 0; x < c.n[2]; x++)
-                out[x] = (uint8_t)((p[x] << 7 | p[x + 1] << 6 | q[x] << 5 | q[x + 1] << 4 | r[x] << 3 | r[x + 1] << 2 |
-                                    t[x] << 1 | t[x + 1]) &
-                                   keep);
+            uint8_t *out = code + (z * c.n[1] + y) * c.n[2], *off = away + (out - code);
+#pragma omp simd
+            for (int64_t x = 0; x < c.n[2]; x++) {
+                uint8_t before = (uint8_t)(8 * p[x] + 4 * p[x + 1] + 2 * q[x] + q[x + 1]);
+                uint8_t behind = (uint8_t)(8 * r[x] + 4 * r[x + 1] + 2 * t[x] + t[x + 1]);
+                uint8_t both = (uint8_t)(16 * before + behind) & full;
+                out[x] = both;
+                off[x] = (both == 0) | (both == full);
+            }
         }
 }
 
@@ -331,8 +334,6 @@ static void measure(const vol_surface_request *q, const workspace *w, vol_shape 
     if (q->flat) vol_contour_lengths(q->spacing + 1, area);
     else vol_surface_areas(q->spacing, area);
     rank_areas(area, codes, &s, class_of);
-    for (int i = 0; i < 2; i++)
-        for (size_t k = 0; k < n; k++) w->away[i][k] = w->code[i][k] == 0 || w->code[i][k] == codes - 1;
     for (int i = 0; i < 2; i++) {
         s.n = vol_distance_between(w->away[i], w->away[1 - i], corners, spacing, q->threads, w->scratch, w->distance);
         gather(w->code[i], w->away[i], n, class_of);
@@ -377,7 +378,7 @@ void vol_surface_measure(const uint8_t *truth, const uint8_t *prediction, const 
     workspace w = take_workspace(&arena, vol_box_shape(box), q->flat, q->threads);
     for (int i = 0; i < 2; i++) {
         pad_box(i == 0 ? truth : prediction, q->shape, box, q->flat, w.padded, q->threads);
-        encode(w.padded, corners, q->flat, w.code[i], q->threads);
+        encode(w.padded, corners, q->flat, w.code[i], w.away[i], q->threads);
     }
     measure(q, &w, corners, out);
     nn_arena_leave(memory, arena.used);

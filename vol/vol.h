@@ -199,7 +199,7 @@ typedef struct vol_surface_request {
 vol_box vol_surface_box(const uint8_t *truth, const uint8_t *prediction, vol_shape s);
 /* Bytes for masks whose box has at most the shape s, so for a volume of that shape too; SIZE_MAX: more than can be. */
 size_t vol_surface_bytes(vol_shape s, bool flat, int threads);
-/* memory: that many bytes, NN_ALIGN-aligned. Some 16 bytes per voxel of the box, of which a surface uses a part. */
+/* memory: that many bytes, NN_ALIGN-aligned. Some 17 bytes per voxel of the box, of which a surface uses a part. */
 void vol_surface_measure(const uint8_t *truth, const uint8_t *prediction, const vol_surface_request *q, void *memory,
                          vol_surface *out);
 /* The table behind it, derived from marching cubes: area of the surface in a cell between eight voxels, by neighbour code

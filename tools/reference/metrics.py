@@ -314,23 +314,26 @@ def bench(probe, threads, rounds, size):
     organ ^= blobs(rng, (size,) * 3, 0.02, 3)
     moved = np.roll(organ, (2, 3, -2), (0, 1, 2)) ^ blobs(rng, (size,) * 3, 0.01, 3)
     noise = blobs(rng, (size,) * 3, 0.3, 1)
+    plain, like = (((z - c) / 0.36) ** 2 + ((y - c + d) / 0.40) ** 2 + ((x - c - d) / 0.32) ** 2 < size * size for d in (0, 3))
     table = surface_areas(np.array([2.5, 0.8, 0.8]))
     full = np.ones((3, 3, 3))
     jobs = [
-        ('distance, organ', organ, 'distance 1 1 1 -', lambda: ndimage.distance_transform_edt(organ)),
-        ('distance, spacing 2.5 0.8 0.8', organ, 'distance 2.5 0.8 0.8 -',
+        ('distance, organ', organ, moved, 'distance 1 1 1 -', lambda: ndimage.distance_transform_edt(organ)),
+        ('distance, spacing 2.5 0.8 0.8', organ, moved, 'distance 2.5 0.8 0.8 -',
          lambda: ndimage.distance_transform_edt(organ, sampling=(2.5, 0.8, 0.8))),
-        ('distance, blobs', noise, 'distance 1 1 1 -', lambda: ndimage.distance_transform_edt(noise)),
-        ('components, organ', organ, 'components -', lambda: ndimage.label(organ, full)),
-        ('components, blobs', noise, 'components -', lambda: ndimage.label(noise, full)),
-        ('surface metrics', organ, 'surface 2.5 0.8 0.8 2 solid',
+        ('distance, blobs', noise, moved, 'distance 1 1 1 -', lambda: ndimage.distance_transform_edt(noise)),
+        ('components, organ', organ, moved, 'components -', lambda: ndimage.label(organ, full)),
+        ('components, blobs', noise, moved, 'components -', lambda: ndimage.label(noise, full)),
+        ('surface metrics, ellipsoids', plain, like, 'surface 2.5 0.8 0.8 2 solid',
+         lambda: metrics(plain, like, (2.5, 0.8, 0.8), 2, table)),
+        ('surface metrics, organ', organ, moved, 'surface 2.5 0.8 0.8 2 solid',
          lambda: metrics(organ, moved, (2.5, 0.8, 0.8), 2, table)),
-        ('simulated click', organ, 'click official 60000000', lambda: simulate_click(organ, moved)),
+        ('simulated click', organ, moved, 'click official 60000000', lambda: simulate_click(organ, moved)),
     ]
     print(f'{size}^3, {threads} threads, medians of {rounds} rounds in turns, milliseconds')
     print(f'{"":30} {"segfm":>9} {"scipy":>9} {"ratio":>7}')
-    for title, truth, command, function in jobs:
-        probe.load(truth, moved)
+    for title, truth, prediction, command, function in jobs:
+        probe.load(truth, prediction)
         ours, theirs = [], []
         for _ in range(rounds):
             ours.append(probe.ask(command)[0])
