@@ -1,5 +1,7 @@
 """The benchmark's samples as a Markdown table and a plot. All figures are medians; the peak memory is the process's."""
+import io
 import os
+import re
 import statistics
 
 import numpy as np
@@ -334,8 +336,9 @@ def plot_bars(axes, bars, title, digits):
     first = bars[0][2] if bars else 1
     for place, (label, side, value, pale) in enumerate(bars):
         axes.barh(place, value, color=COLOURS[side], alpha=0.45 if pale else 1)
-        times = f'  ({value / first:.1f}×)' if side != 'segfm' and not pale else ''
-        axes.text(value, place, f' {value:.{digits}f}{times}', va='center', weight='bold' if side == 'segfm' else 'normal')
+        times = f' ({value / first:.1f}×)' if side != 'segfm' and not pale else ''
+        axes.annotate(f'{value:.{digits}f}{times}', (value, place), xytext=(4, 0), textcoords='offset points', va='center',
+                      weight='bold' if side == 'segfm' else 'normal')
     axes.set_yticks(range(len(bars)), [label for label, _, _, _ in bars])
     axes.tick_params(axis='y', length=0)
     axes.invert_yaxis()
@@ -427,10 +430,19 @@ def plot_small(axes, samples):
     axes.set_xticks(range(5), ['64', '128', '256', '512', 'full'])
 
 
+def shortened(svg):
+    """The same picture in fewer bytes: no comments, no metadata, no indentation, hundredths of a point, a path a line."""
+    svg = re.sub(r'<!--.*?-->|<metadata>.*?</metadata>', '', svg, flags=re.DOTALL)
+    svg = re.sub(r'-?\d+\.\d{3,}', lambda number: f'{float(number[0]):.2f}'.rstrip('0').rstrip('.'), svg)
+    svg = re.sub(r' *\n(?=[A-Za-z"][ "\n])', ' ', svg)
+    return re.sub(r'\s*\n\s*', '\n', svg).strip() + '\n'
+
+
 def plot(path, samples):
     import matplotlib
     matplotlib.use('svg')
-    matplotlib.rcParams.update({'svg.hashsalt': 'segfm', 'font.size': 10, 'axes.titlesize': 11, 'legend.fontsize': 9})
+    matplotlib.rcParams.update({'svg.hashsalt': 'segfm', 'svg.fonttype': 'none', 'font.sans-serif': ['DejaVu Sans', 'sans-serif'],
+                                'font.size': 10, 'axes.titlesize': 11, 'legend.fontsize': 9})
     from matplotlib import pyplot
     threads = most_threads(samples)
     figure = pyplot.figure(figsize=(13, 12.5), constrained_layout=True)
@@ -438,7 +450,7 @@ def plot(path, samples):
     bars, lines = rows[0].subgridspec(1, 3), rows[2].subgridspec(1, 3)
     plot_bars(figure.add_subplot(bars[0]), list(stage_bars(samples, 'encoder', 1)), 'Encoder, one window: seconds', 2)
     plot_bars(figure.add_subplot(bars[1]), list(stage_bars(samples, 'decoder', 1e3)), 'Decoder and upsampling: milliseconds', 0)
-    plot_bars(figure.add_subplot(bars[2]), list(scan_bars(samples)), 'Scan of 120×512×512, one object: seconds', 1)
+    plot_bars(figure.add_subplot(bars[2]), list(scan_bars(samples)), 'Scan of 120×512×512: seconds', 1)
     plot_products(figure.add_subplot(rows[1]), samples)
     plot_tokens(figure.add_subplot(lines[0]), samples, threads)
     totals = {side: cumulated(samples, threads, side) for side in ORDER}
@@ -447,10 +459,13 @@ def plot(path, samples):
                'One object: seconds', 'windows')
     windows.set_xticks(range(1, 13))
     plot_small(figure.add_subplot(lines[2]), samples)
-    figure.suptitle(f'segfm beside PyTorch, ONNX Runtime, OpenBLAS and oneDNN: one run, medians, {threads_text(threads)} '
-                    'where nothing else is said; pale bars are not comparable with full ones')
-    figure.savefig(path, metadata={'Date': None} if path.endswith('.svg') else None)
+    figure.suptitle(f'One run, medians, {threads_text(threads)} where nothing else is said; pale bars are not comparable with '
+                    'full ones', fontsize=11)
+    picture = io.StringIO()
+    figure.savefig(picture, format='svg', metadata={'Date': None})
     pyplot.close(figure)
+    with open(path, 'w') as file:
+        file.write(shortened(picture.getvalue()))
 
 
 def write(folder, segfm, rows, missing, said):
