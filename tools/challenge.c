@@ -196,3 +196,18 @@ segfm_status tool_challenge_prompt(const tool_challenge *c, uint32_t i, segfm_se
     *prompted = report.has_box || report.clicks > 0;
     return status;
 }
+
+segfm_status tool_challenge_write(const char *path, const tool_scan *scan, uint16_t *labels, unsigned largest,
+                                  segfm_error *error) {
+    size_t shape[3] = {(size_t)scan->shape[0], (size_t)scan->shape[1], (size_t)scan->shape[2]};
+    io_buffer npy = {0};
+    io_zip_writer zip = {0};
+    io_dtype dtype = tool_labels_pack(labels, scan->count, largest);
+    segfm_status status = io_npy_write(&npy, dtype, 3, shape, labels, error);
+    if (status == SEGFM_OK) status = io_zip_add(&zip, "segs.npy", npy.data, npy.size, error);
+    if (status == SEGFM_OK) status = io_zip_finish(&zip, error);
+    if (status == SEGFM_OK) status = io_write_file(path, zip.archive.data, zip.archive.size, error);
+    io_zip_writer_free(&zip);
+    io_buffer_free(&npy);
+    return status;
+}
