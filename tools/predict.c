@@ -30,6 +30,9 @@ static segfm_status predict_case(const segfm_model *model, const tool_common *co
     options.threads = common->threads;
     options.max_clicks = TOOL_MAX_CLICKS;
     segfm_status status = tool_challenge_open(in, &c, error);
+    if (status == SEGFM_OK && c.classes == 0)
+        status =
+            base_fail(error, SEGFM_BAD_INPUT, "no prompts: need an array boxes or clicks with one element per class");
     if (status == SEGFM_OK) {
         labels = calloc(c.scan.count, sizeof *labels);
         mask = malloc(c.scan.count);

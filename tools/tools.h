@@ -106,6 +106,8 @@ segfm_status tool_read_box(const char *text, const char *what, bool world, const
                            segfm_error *error);
 segfm_status tool_read_click(const char *text, const char *what, bool world, const io_nifti *image, int64_t voxel[3],
                              bool *foreground, segfm_error *error);
+/* The npy file of an array of an npz archive. SEGFM_BAD_INPUT when there is none of that name. */
+segfm_status tool_npz_bytes(const io_zip *zip, const char *name, io_buffer *bytes, segfm_error *error);
 /* An array of an npz archive: *bytes holds what *array points into. SEGFM_BAD_INPUT when there is none of that name. */
 segfm_status tool_npz_array(const io_zip *zip, const char *name, io_buffer *bytes, io_array *array, segfm_error *error);
 /* spacing (x,y,z) of an npz, 1 mm where it has none. */
@@ -141,9 +143,10 @@ typedef struct tool_challenge {
     tool_scan scan;
     io_buffer box_bytes, click_bytes, order_bytes, previous_bytes;
     io_pickle boxes, clicks, order; /* nodes NULL: the case has none */
+    io_array order_texts;           /* clicks_order when it holds strings; count 0: it does not */
     bool has_previous;
     io_array previous; /* prev_pred, the scan's shape: the labels of the step before */
-    uint32_t classes;
+    uint32_t classes;  /* of the prompts; 0: there are none */
 } tool_challenge;
 segfm_status tool_challenge_open(const char *path, tool_challenge *out, segfm_error *error);
 void tool_challenge_close(tool_challenge *c);
