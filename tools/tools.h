@@ -12,7 +12,7 @@
 /* argv[0] is the subcommand's name. */
 typedef segfm_status tool_command(int argc, char **argv, segfm_error *error);
 tool_command command_segment, command_predict, command_convert, command_info, command_trace, command_compare,
-    command_metrics, command_session, command_selftest, command_bench;
+    command_metrics, command_eval, command_session, command_selftest, command_bench;
 
 /* ---- options (options.c) ------------------------------------------------------------------------------------- */
 
@@ -181,6 +181,8 @@ typedef struct tool_names {
     size_t count;
 } tool_names;
 segfm_status tool_list_folder(const char *folder, const char *suffix, tool_names *out, segfm_error *error);
+/* Appends a copy. */
+segfm_status tool_names_add(tool_names *names, const char *name, segfm_error *error);
 void tool_names_free(tool_names *names);
 bool tool_ends_with(const char *text, const char *suffix);
 /* Both paths lead to one existing file or folder. */
