@@ -128,10 +128,11 @@ typedef enum io_dtype {
     IO_BF16,
     IO_F32,
     IO_F64,
-    IO_OBJECT /* npy only: the data is a pickle */
+    IO_OBJECT, /* npy only: the data is a pickle */
+    IO_TEXT    /* io_npy_parse_texts only: strings of bytes / count bytes each, UTF-32, padded with zeros */
 } io_dtype;
 
-/* Bytes of one element (0 for IO_NONE and IO_OBJECT); its name as numpy spells it ("uint8", "float32", …). */
+/* Bytes of one element (0 for IO_NONE, IO_OBJECT and IO_TEXT); its name as numpy spells it ("uint8", "float32", …). */
 size_t io_dtype_size(io_dtype t);
 const char *io_dtype_name(io_dtype t);
 
@@ -150,6 +151,10 @@ typedef struct io_array {
 /* Parses an npy file, versions 1-3. Structured, string and complex types are refused by name; so are bytes after the
    data. */
 segfm_status io_npy_parse(const unsigned char *bytes, size_t n, io_array *out, segfm_error *error);
+/* The same, and strings are fine too: IO_TEXT. */
+segfm_status io_npy_parse_texts(const unsigned char *bytes, size_t n, io_array *out, segfm_error *error);
+/* Is element i (storage order) of IO_TEXT this ASCII text? */
+bool io_array_is_text(const io_array *a, size_t i, const char *text);
 /* Element i (storage order) as a number; i < count, not IO_OBJECT. 64-bit integers round to double. */
 double io_array_get(const io_array *a, size_t i);
 /* The whole array in C order, converted; dst has count elements. Undoes fortran order. Half and float NaNs pass

@@ -21,11 +21,12 @@ static const struct {
     [IO_U32] = {4, "uint32", 'u'},  [IO_I32] = {4, "int32", 'i'},   [IO_U64] = {8, "uint64", 'u'},
     [IO_I64] = {8, "int64", 'i'},   [IO_F16] = {2, "float16", 'f'}, [IO_BF16] = {2, "bfloat16", 0},
     [IO_F32] = {4, "float32", 'f'}, [IO_F64] = {8, "float64", 'f'}, [IO_OBJECT] = {0, "object", 0},
+    [IO_TEXT] = {0, "text", 0},
 };
 
-size_t io_dtype_size(io_dtype t) { return (unsigned)t <= IO_OBJECT ? dtypes[t].size : 0; }
+size_t io_dtype_size(io_dtype t) { return (unsigned)t <= IO_TEXT ? dtypes[t].size : 0; }
 
-const char *io_dtype_name(io_dtype t) { return (unsigned)t <= IO_OBJECT ? dtypes[t].name : "unknown"; }
+const char *io_dtype_name(io_dtype t) { return (unsigned)t <= IO_TEXT ? dtypes[t].name : "unknown"; }
 
 /* ---- the header's literal ----------------------------------------------------------------------------------- */
 
@@ -33,6 +34,8 @@ typedef struct {
     const char *at, *end, *begin;
     size_t offset; /* of begin in the file */
     segfm_error *error;
+    bool texts;  /* strings are fine … */
+    size_t text; /* … and have that many characters */
 } parser;
 
 static segfm_status bad(const parser *p, const char *what) {
@@ -122,6 +125,18 @@ static const char *unsupported_name(char kind) {
     }
 }
 
+/* "<U2": strings of up to two characters. */
+static bool parse_text_type(const char *descr, parser *p, io_array *out) {
+    if (!p->texts || (descr[0] != '<' && descr[0] != '>') || descr[1] != 'U' || descr[2] == '\0') return false;
+    for (const char *digit = descr + 2; *digit != '\0'; digit++) {
+        if (*digit < '0' || *digit > '9' || p->text > 1000) return false; /* longer ones are not meant */
+        p->text = p->text * 10 + (size_t)(*digit - '0');
+    }
+    out->dtype = IO_TEXT;
+    out->big_endian = descr[0] == '>';
+    return true;
+}
+
 /* "<f4", ">i2", "|u1", "=f8", "|O". */
 static segfm_status parse_descr(parser *p, io_array *out) {
     char descr[64];
@@ -134,6 +149,7 @@ static segfm_status parse_descr(parser *p, io_array *out) {
         out->dtype = IO_OBJECT;
         return SEGFM_OK;
     }
+    if (parse_text_type(descr, p, out)) return SEGFM_OK;
     if (order == '<' || order == '>' || order == '=' || order == '|')
         for (int t = IO_BOOL; t <= IO_F64; t++) {
             if (dtypes[t].kind == 0 || dtypes[t].kind != descr[1]) continue;
@@ -199,16 +215,17 @@ static segfm_status find_header(const unsigned char *bytes, size_t n, size_t *be
     return SEGFM_OK;
 }
 
-segfm_status io_npy_parse(const unsigned char *bytes, size_t n, io_array *out, segfm_error *error) {
+static segfm_status parse(const unsigned char *bytes, size_t n, bool texts, io_array *out, segfm_error *error) {
     io_array a = {0};
     size_t begin = 0, size = 0, need;
     segfm_status status = find_header(bytes, n, &begin, &size, error);
     if (status != SEGFM_OK) return status;
     const char *text = (const char *)bytes + begin;
-    parser p = {text, text + size, text, begin, error};
+    parser p = {text, text + size, text, begin, error, texts, 0};
     status = parse_dict(&p, &a);
     if (status != SEGFM_OK) return status;
-    if (!base_count(a.shape, a.ndim, 1, &a.count) || !base_mul(a.count, io_dtype_size(a.dtype), &need))
+    if (!base_count(a.shape, a.ndim, 1, &a.count) ||
+        !base_mul(a.count, a.dtype == IO_TEXT ? 4 * p.text : io_dtype_size(a.dtype), &need))
         return base_fail(error, SEGFM_BAD_INPUT, "npy file: the product of the shape does not fit in memory");
     a.data = bytes + begin + size;
     a.bytes = n - begin - size;
@@ -217,6 +234,14 @@ segfm_status io_npy_parse(const unsigned char *bytes, size_t n, io_array *out, s
                          a.bytes, need, a.count, io_dtype_name(a.dtype));
     *out = a;
     return SEGFM_OK;
+}
+
+segfm_status io_npy_parse(const unsigned char *bytes, size_t n, io_array *out, segfm_error *error) {
+    return parse(bytes, n, false, out, error);
+}
+
+segfm_status io_npy_parse_texts(const unsigned char *bytes, size_t n, io_array *out, segfm_error *error) {
+    return parse(bytes, n, true, out, error);
 }
 
 /* ---- elements ----------------------------------------------------------------------------------------------- */
@@ -264,6 +289,7 @@ static inline double as_double(io_dtype t, uint64_t bits) {
     case IO_F32: return (double)bits_float(bits);
     case IO_F64: return bits_double(bits);
     case IO_NONE:
+    case IO_TEXT:
     case IO_OBJECT: break;
     }
     assert(false); /* not a number: excluded by the contract */
@@ -300,6 +326,15 @@ static bool as_i64(io_dtype t, uint64_t bits, int64_t *out) {
 
 double io_array_get(const io_array *a, size_t i) {
     return as_double(a->dtype, element_bits(a, io_dtype_size(a->dtype), i));
+}
+
+bool io_array_is_text(const io_array *a, size_t i, const char *text) {
+    size_t length = a->bytes / a->count / 4, n = strlen(text);
+    const unsigned char *p = a->data + i * 4 * length;
+    for (size_t k = 0; k < length; k++)
+        if ((a->big_endian ? base_be32(p + 4 * k) : base_le32(p + 4 * k)) != (k < n ? (unsigned char)text[k] : 0U))
+            return false;
+    return n <= length;
 }
 
 /* ---- whole arrays ------------------------------------------------------------------------------------------- */

@@ -55,6 +55,7 @@ step 'C against live PyTorch' "$python" $here/verify.py "$build/segfm" "$double/
 step 'checkpoints by torch.save' "$python" $here/verify_checkpoints.py "$build/segfm"
 step 'NIfTI against nibabel' "$python" $here/verify_nifti.py "$build/test/nifti_roundtrip"
 step 'metrics and clicks against scipy' "$python" $here/metrics.py "$build/test/volume_probe" "$build/segfm"
+step 'evaluation against the official protocol over predict' "$python" $here/official.py "$build/segfm"
 echo "every comparison, tensor by tensor: $build/verify.log"
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

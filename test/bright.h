@@ -28,7 +28,8 @@ static inline segfm_status bright_source(void *user, const weights_spec *spec, s
     return status;
 }
 
-static inline segfm_model *bright_model(bool corrector) {
+/* A weights file of it. */
+static inline io_buffer bright_bytes(bool corrector) {
     fixture f = fixture_open("test/fixtures/encoder.npz");
     fixture_array a = fixture_read(&f, "config");
     uint32_t v[24];
@@ -58,9 +59,14 @@ static inline segfm_model *bright_model(bool corrector) {
     if (!corrector) c.gru_blocks = c.gru_hidden = c.topk = 0;
     weights_write_options options = {.variant = "upstream", .provenance = "test"};
     io_buffer bytes = {0};
+    CHECK(weights_write(&c, &options, bright_source, &c, weights_sink_buffer, &bytes, NULL) == SEGFM_OK);
+    return bytes;
+}
+
+static inline segfm_model *bright_model(bool corrector) {
+    io_buffer bytes = bright_bytes(corrector);
     segfm_model *model = NULL;
     segfm_error error = {0};
-    CHECK(weights_write(&c, &options, bright_source, &c, weights_sink_buffer, &bytes, &error) == SEGFM_OK);
     CHECK(segfm_model_open(bytes.data, bytes.size, NULL, &model, &error) == SEGFM_OK);
     io_buffer_free(&bytes); /* the model keeps nothing of it */
     return model;

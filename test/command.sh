@@ -28,7 +28,7 @@ there() { [ -s "$1" ]; ok "$1 is there" $?; }
 
 # ---- help --------------------------------------------------------------------------------------------------------
 $segfm help | grep -q 'Not a medical device'; ok 'help' $?
-for c in segment predict convert info trace compare metrics session selftest bench; do
+for c in segment predict eval convert info trace compare metrics session selftest bench; do
     $segfm help $c | grep -q "^segfm $c"; ok "help $c" $?
 done
 $segfm --version | grep -q '^segfm [0-9]'; ok 'version' $?
@@ -94,6 +94,15 @@ $metrics --json >"$dir/stdout"; ok 'metrics --json' $?
 ok 'null with a reason' $?
 $segfm metrics --gt "$dir/none.nii" --pred "$dir/none.nii" --json | grep -q '"classes": 0, "DSC": null.*"reason": "the truth has no labelled voxel"'; ok 'no label at all' $?
 $metrics --threads 1 >"$dir/one"; $metrics --threads 3 | cmp - "$dir/one"; ok 'metrics with 1 and 3 threads' $?
+
+# A scan whose labels are the mask that its box gives: nothing to click at.
+printf '%s\t%s\n' scan.nii m2.nii >"$dir/own.tsv"
+for t in 1 3; do $segfm eval --pairs "$dir/own.tsv" --csv "$dir/e$t.csv" --save "$dir/es" --threads $t --quiet >"$dir/e$t"; ok "eval with $t threads" $?; done
+cmp "$dir/e1" "$dir/e3"; ok 'which say the same' $?
+sed -n '3p' "$dir/e1" | grep -q '^cases 1 classes 1$'; ok 'of one class' $?
+tail -n 1 "$dir/e1" | grep -q '^DSC_AUC [0-9.]* NSD_AUC [0-9.]*$'; ok 'with the areas at the end' $?
+[ "$(wc -l <"$dir/e1.csv")" -eq 2 ]; ok 'a line in the table' $?
+there "$dir/es/scan.nii.gz"; there "$dir/es/prompts.tsv"
 
 for t in 1 2 3; do $segfm segment -i "$dir/scan.nii" -w "$dir/w.segfm" --threads $t --box $box -o "$dir/t$t.nii" --logits "$dir/tl$t.nii"; done
 cmp "$dir/tl1.nii" "$dir/tl2.nii" && cmp "$dir/tl1.nii" "$dir/tl3.nii"; ok 'same bits with 1, 2 and 3 threads' $?
@@ -189,6 +198,22 @@ want 2 'flat: got 12 slices' metrics --gt "$dir/m2.nii" --pred "$dir/m2.nii" --f
 want 3 'empty.npz: array gts is missing' metrics --gt "$dir/empty.npz" --pred "$dir/m2.nii"
 want 2 'the option --pred is needed' metrics --gt "$dir/m2.nii"
 want 3 'missing' compare "$dir/missing" "$dir"
+printf '%s\t%s\n' scan.nii scan.nii >"$dir/pairs.tsv"
+want 2 'the option --csv is needed' eval --pairs "$dir/pairs.tsv"
+want 2 'need --pairs or --images' eval --csv "$dir/never.csv"
+want 2 'need --pairs or --images' eval --pairs "$dir/pairs.tsv" --images "$dir" --csv "$dir/never.csv"
+want 2 'gts: goes with --images' eval --pairs "$dir/pairs.tsv" --gts "$dir" --csv "$dir/never.csv"
+want 2 'clicks: got 101' eval --pairs "$dir/pairs.tsv" --csv "$dir/never.csv" --clicks 101
+want 2 'min-voxels: got 0' eval --pairs "$dir/pairs.tsv" --csv "$dir/never.csv" --min-voxels 0
+want 2 'by: got gru, need both, decoder or corrector' eval --pairs "$dir/pairs.tsv" --csv "$dir/never.csv" --by gru
+want 2 'variant: got x, need seed or upstream' eval --pairs "$dir/pairs.tsv" --csv "$dir/never.csv" --variant x
+want 3 'missing.tsv: ' eval --pairs "$dir/missing.tsv" --csv "$dir/never.csv"
+want 3 'missing: ' eval --images "$dir/missing" --csv "$dir/never.csv"
+want 3 'outdir: holds no .npz' eval --images "$dir/outdir" --csv "$dir/never.csv"
+want 3 'missing.segfm: ' eval --pairs "$dir/pairs.tsv" --csv "$dir/never.csv" -w "$dir/missing.segfm"
+want 2 'scan.nii: the output would replace the input' eval --pairs "$dir/pairs.tsv" --csv "$dir/scan.nii"
+want 5 'nowhere/never.csv' eval --pairs "$dir/pairs.tsv" --csv "$dir/nowhere/never.csv" --quiet
+gone "$dir/never.csv"
 
 # ---- trace and compare -------------------------------------------------------------------------------------------
 npy() { # shape text, file: zeros are enough here

@@ -17,13 +17,29 @@ void tool_challenge_close(tool_challenge *c) {
     io_unmap_file(&c->file);
 }
 
-/* An object array with one element per class; absent or without elements: *out stays empty. */
-static segfm_status read_objects(const io_zip *zip, const char *name, io_buffer *bytes, io_pickle *out,
-                                 uint32_t *classes, segfm_error *error) {
+static bool has_array(const io_zip *zip, const char *name) {
     char member[64];
-    io_array array;
     base_format(member, sizeof member, "%s.npy", name);
-    if (io_zip_find(zip, member) == NULL) return SEGFM_OK;
+    return io_zip_find(zip, member) != NULL;
+}
+
+/* All arrays tell of the same classes. */
+static segfm_status agree(const char *name, size_t classes, uint32_t *all, segfm_error *error) {
+    if (classes > UINT16_MAX)
+        return base_fail(error, SEGFM_BAD_INPUT, "array %s: got %zu classes, at most %d fit", name, classes,
+                         UINT16_MAX);
+    if (*all != 0 && classes != *all)
+        return base_fail(error, SEGFM_BAD_INPUT, "array %s: got %zu classes, the array before it has %d", name, classes,
+                         (int)*all);
+    *all = (uint32_t)classes;
+    return SEGFM_OK;
+}
+
+/* An object array with one element, or with `table` perhaps a row, per class; absent or without elements: *out stays empty. */
+static segfm_status read_objects(const io_zip *zip, const char *name, bool table, io_buffer *bytes, io_pickle *out,
+                                 uint32_t *classes, segfm_error *error) {
+    io_array array;
+    if (!has_array(zip, name)) return SEGFM_OK;
     segfm_status status = tool_npz_array(zip, name, bytes, &array, error);
     if (status != SEGFM_OK) return status;
     if (array.dtype != IO_OBJECT) /* an empty list is saved as an array of no numbers */
@@ -40,11 +56,26 @@ static segfm_status read_objects(const io_zip *zip, const char *name, io_buffer 
         *out = (io_pickle){0};
         return SEGFM_OK;
     }
-    if (*classes != 0 && root->count != *classes)
-        return base_fail(error, SEGFM_BAD_INPUT, "array %s: got %d classes, the array before it has %d", name,
-                         (int)root->count, (int)*classes);
-    *classes = root->count;
-    return SEGFM_OK;
+    bool is_table = root->kind == IO_PICKLE_ARRAY && root->array.ndim == 2;
+    if (root->kind == IO_PICKLE_ARRAY && root->array.ndim != 1 && !(table && is_table))
+        return base_fail(error, SEGFM_BAD_INPUT, "array %s: got %d axes, need 1", name, root->array.ndim);
+    return agree(name, is_table ? root->array.shape[0] : root->count, classes, error);
+}
+
+/* clicks_order: what numpy makes of a list of lists. Lists of equal length, as they are after each step, become a table: of
+   strings, or of objects when there is a None among them; others an array of lists. */
+static segfm_status read_order(tool_challenge *c, segfm_error *error) {
+    static const char name[] = "clicks_order";
+    io_array *texts = &c->order_texts;
+    if (!has_array(&c->zip, name)) return SEGFM_OK;
+    segfm_status status = tool_npz_bytes(&c->zip, name, &c->order_bytes, error);
+    if (status == SEGFM_OK) status = io_npy_parse_texts(c->order_bytes.data, c->order_bytes.size, texts, error);
+    if (status != SEGFM_OK) return status;
+    if (texts->dtype == IO_TEXT && texts->count > 0 && (texts->ndim == 1 || texts->ndim == 2))
+        return agree(name, texts->shape[0], &c->classes, error);
+    *texts = (io_array){0};
+    io_buffer_free(&c->order_bytes);
+    return read_objects(&c->zip, name, true, &c->order_bytes, &c->order, &c->classes, error);
 }
 
 /* prev_pred: a label map of the scan's shape, or none. */
@@ -65,15 +96,11 @@ segfm_status tool_challenge_open(const char *path, tool_challenge *c, segfm_erro
     segfm_status status = tool_scan_open(path, NULL, &c->scan, error);
     if (status == SEGFM_OK) status = io_map_file(path, &c->file, error);
     if (status == SEGFM_OK) status = io_zip_open(c->file.data, c->file.size, &c->zip, error);
-    if (status == SEGFM_OK) status = read_objects(&c->zip, "boxes", &c->box_bytes, &c->boxes, &c->classes, error);
-    if (status == SEGFM_OK) status = read_objects(&c->zip, "clicks", &c->click_bytes, &c->clicks, &c->classes, error);
-    if (status == SEGFM_OK && c->classes == 0)
-        status =
-            base_fail(error, SEGFM_BAD_INPUT, "no prompts: need an array boxes or clicks with one element per class");
-    if (status == SEGFM_OK && c->classes > UINT16_MAX)
-        status = base_fail(error, SEGFM_BAD_INPUT, "got %d classes, at most %d fit", (int)c->classes, UINT16_MAX);
     if (status == SEGFM_OK)
-        status = read_objects(&c->zip, "clicks_order", &c->order_bytes, &c->order, &c->classes, error);
+        status = read_objects(&c->zip, "boxes", false, &c->box_bytes, &c->boxes, &c->classes, error);
+    if (status == SEGFM_OK)
+        status = read_objects(&c->zip, "clicks", false, &c->click_bytes, &c->clicks, &c->classes, error);
+    if (status == SEGFM_OK) status = read_order(c, error);
     return status == SEGFM_OK ? read_previous(c, error) : status;
 }
 
@@ -145,26 +172,68 @@ static segfm_status click_from(segfm_session *session, const tool_challenge *c, 
     return SEGFM_OK;
 }
 
+/* What clicks_order says of one class, step by step. */
+typedef struct click_order {
+    const tool_challenge *c;
+    const io_pickle_node *list; /* a list, or a table; NULL: texts */
+    size_t first, step, count;
+    bool newest; /* one element: the kind of the newest click alone */
+} click_order;
+
+static click_order order_of(const tool_challenge *c, uint32_t i) {
+    click_order o = {.c = c, .step = 1};
+    if (c->order_texts.count > 0) {
+        const io_array *a = &c->order_texts;
+        o.newest = a->ndim == 1;
+        o.count = o.newest ? 1 : a->shape[1];
+        o.step = a->fortran ? a->shape[0] : 1;
+        o.first = a->fortran ? i : i * o.count;
+    } else if (c->order.nodes != NULL) {
+        const io_pickle_node *root = &c->order.nodes[c->order.root], *entry = io_pickle_child(&c->order, root, i);
+        bool table = root->kind == IO_PICKLE_ARRAY && root->array.ndim == 2;
+        o.newest = !table && entry->kind != IO_PICKLE_LIST;
+        o.list = table || o.newest ? root : entry;
+        o.count = table ? root->array.shape[1] : o.newest ? 1 : entry->count;
+        o.first = table ? i * o.count : o.newest ? i : 0;
+    }
+    return o;
+}
+
+typedef enum click_kind { CLICK_FG, CLICK_BG, CLICK_NONE, CLICK_UNKNOWN } click_kind;
+
 static bool is_text(const io_pickle_node *node, const char *text) {
     return node->kind == IO_PICKLE_STRING && node->length == strlen(text) &&
            memcmp(node->string, text, node->length) == 0;
 }
 
-/* The clicks of class i in the order of clicks_order: a list of 'fg', 'bg' and None (no click at that step), or the newest
-   one's kind alone. What it does not tell of comes first fg, then bg. */
+static click_kind kind_at(const click_order *o, size_t k) {
+    size_t at = o->first + k * o->step;
+    if (o->list == NULL) {
+        const io_array *a = &o->c->order_texts;
+        if (io_array_is_text(a, at, "fg")) return CLICK_FG;
+        if (io_array_is_text(a, at, "bg")) return CLICK_BG;
+        return io_array_is_text(a, at, "") ? CLICK_NONE : CLICK_UNKNOWN;
+    }
+    const io_pickle_node *kind = io_pickle_child(&o->c->order, o->list, (uint32_t)at);
+    if (is_text(kind, "fg")) return CLICK_FG;
+    if (is_text(kind, "bg")) return CLICK_BG;
+    return kind->kind == IO_PICKLE_NONE ? CLICK_NONE : CLICK_UNKNOWN;
+}
+
+/* The clicks of class i in the order of clicks_order: fg, bg or None (no click at that step) for each, or the newest one's
+   kind alone. What it does not tell of comes first fg, then bg. */
 static segfm_status click_in_order(segfm_session *session, const tool_challenge *c, uint32_t i, click_list *fg,
                                    click_list *bg, segfm_error *error) {
-    const io_pickle_node *order = entry_of(&c->order, i);
+    click_order order = order_of(c, i);
     segfm_status status = SEGFM_OK;
-    if (order != NULL && is_text(order, "fg")) status = click_from(session, c, i, bg, UINT32_MAX, error);
-    for (uint32_t k = 0; order != NULL && order->kind == IO_PICKLE_LIST && status == SEGFM_OK && k < order->count;
-         k++) {
-        const io_pickle_node *kind = io_pickle_child(&c->order, order, k);
-        if (is_text(kind, "fg")) status = click_from(session, c, i, fg, 1, error);
-        else if (is_text(kind, "bg")) status = click_from(session, c, i, bg, 1, error);
-        else if (kind->kind != IO_PICKLE_NONE)
-            status = base_fail(error, SEGFM_BAD_INPUT, "clicks_order, class %d: element %d is not fg, bg or None",
-                               (int)i + 1, (int)k + 1);
+    for (size_t k = 0; status == SEGFM_OK && k < order.count; k++) {
+        click_kind kind = kind_at(&order, k);
+        if (kind == CLICK_UNKNOWN)
+            status = base_fail(error, SEGFM_BAD_INPUT, "clicks_order, class %d: element %zu is not fg, bg or None",
+                               (int)i + 1, k + 1);
+        else if (order.newest && kind == CLICK_FG) status = click_from(session, c, i, bg, UINT32_MAX, error);
+        else if (!order.newest && kind != CLICK_NONE)
+            status = click_from(session, c, i, kind == CLICK_FG ? fg : bg, 1, error);
     }
     if (status == SEGFM_OK) status = click_from(session, c, i, fg, UINT32_MAX, error);
     return status == SEGFM_OK ? click_from(session, c, i, bg, UINT32_MAX, error) : status;
@@ -194,5 +263,20 @@ segfm_status tool_challenge_prompt(const tool_challenge *c, uint32_t i, segfm_se
     }
     segfm_last_report(session, &report);
     *prompted = report.has_box || report.clicks > 0;
+    return status;
+}
+
+segfm_status tool_challenge_write(const char *path, const tool_scan *scan, uint16_t *labels, unsigned largest,
+                                  segfm_error *error) {
+    size_t shape[3] = {(size_t)scan->shape[0], (size_t)scan->shape[1], (size_t)scan->shape[2]};
+    io_buffer npy = {0};
+    io_zip_writer zip = {0};
+    io_dtype dtype = tool_labels_pack(labels, scan->count, largest);
+    segfm_status status = io_npy_write(&npy, dtype, 3, shape, labels, error);
+    if (status == SEGFM_OK) status = io_zip_add(&zip, "segs.npy", npy.data, npy.size, error);
+    if (status == SEGFM_OK) status = io_zip_finish(&zip, error);
+    if (status == SEGFM_OK) status = io_write_file(path, zip.archive.data, zip.archive.size, error);
+    io_zip_writer_free(&zip);
+    io_buffer_free(&npy);
     return status;
 }

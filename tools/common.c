@@ -140,7 +140,7 @@ segfm_status tool_keep_input(const char *input, const char *output, segfm_error 
 
 static int by_bytes(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
 
-static segfm_status add_name(tool_names *names, const char *name, segfm_error *error) {
+segfm_status tool_names_add(tool_names *names, const char *name, segfm_error *error) {
     char *copy = strdup(name);
     char **more = copy == NULL ? NULL : realloc(names->items, (names->count + 1) * sizeof *more);
     if (more == NULL) {
@@ -161,7 +161,7 @@ segfm_status tool_list_folder(const char *folder, const char *suffix, tool_names
     }
     segfm_status status = SEGFM_OK;
     for (struct dirent *e; status == SEGFM_OK && (e = readdir(d)) != NULL;)
-        if (e->d_name[0] != '.' && tool_ends_with(e->d_name, suffix)) status = add_name(out, e->d_name, error);
+        if (e->d_name[0] != '.' && tool_ends_with(e->d_name, suffix)) status = tool_names_add(out, e->d_name, error);
     closedir(d);
     if (status != SEGFM_OK) tool_names_free(out);
     else if (out->count > 0) qsort(out->items, out->count, sizeof *out->items, by_bytes);

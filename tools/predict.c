@@ -2,23 +2,6 @@
 
 #include "tools.h"
 
-/* Writes the labels: uint8, or uint16 when there are more than 255 classes. */
-static segfm_status write_labels(const char *path, const tool_scan *scan, uint16_t *labels, uint32_t classes,
-                                 segfm_error *error) {
-    size_t shape[3] = {(size_t)scan->shape[0], (size_t)scan->shape[1], (size_t)scan->shape[2]};
-    io_buffer npy = {0};
-    io_zip_writer zip = {0};
-    if (classes <= 255) /* narrowed in place, front to back */
-        for (size_t i = 0; i < scan->count; i++) ((uint8_t *)labels)[i] = (uint8_t)labels[i];
-    segfm_status status = io_npy_write(&npy, classes <= 255 ? IO_U8 : IO_U16, 3, shape, labels, error);
-    if (status == SEGFM_OK) status = io_zip_add(&zip, "segs.npy", npy.data, npy.size, error);
-    if (status == SEGFM_OK) status = io_zip_finish(&zip, error);
-    if (status == SEGFM_OK) status = io_write_file(path, zip.archive.data, zip.archive.size, error);
-    io_zip_writer_free(&zip);
-    io_buffer_free(&npy);
-    return status;
-}
-
 /* Every class in turn; later classes overwrite earlier ones. A class that this file asks nothing of keeps what the step
    before found (prev_pred). */
 static segfm_status segment_case(segfm_session *session, const tool_challenge *c, uint16_t *labels, uint8_t *mask,
@@ -47,6 +30,9 @@ static segfm_status predict_case(const segfm_model *model, const tool_common *co
     options.threads = common->threads;
     options.max_clicks = TOOL_MAX_CLICKS;
     segfm_status status = tool_challenge_open(in, &c, error);
+    if (status == SEGFM_OK && c.classes == 0)
+        status =
+            base_fail(error, SEGFM_BAD_INPUT, "no prompts: need an array boxes or clicks with one element per class");
     if (status == SEGFM_OK) {
         labels = calloc(c.scan.count, sizeof *labels);
         mask = malloc(c.scan.count);
@@ -56,7 +42,7 @@ static segfm_status predict_case(const segfm_model *model, const tool_common *co
     if (status == SEGFM_OK) status = segfm_session_new(model, c.scan.shape, &options, NULL, 0, &session, error);
     if (status == SEGFM_OK) status = segment_case(session, &c, labels, mask, error);
     if (status != SEGFM_OK) base_fail_where(error, status, in);
-    if (status == SEGFM_OK) status = write_labels(out, &c.scan, labels, c.classes, error);
+    if (status == SEGFM_OK) status = tool_challenge_write(out, &c.scan, labels, c.classes, error);
     segfm_session_free(session);
     free(mask);
     free(labels);

@@ -4,13 +4,17 @@
 
 #include "tools.h"
 
-segfm_status tool_npz_array(const io_zip *zip, const char *name, io_buffer *bytes, io_array *array,
-                            segfm_error *error) {
+segfm_status tool_npz_bytes(const io_zip *zip, const char *name, io_buffer *bytes, segfm_error *error) {
     char member[128];
     base_format(member, sizeof member, "%s.npy", name);
     const io_zip_entry *e = io_zip_find(zip, member);
     if (e == NULL) return base_fail(error, SEGFM_BAD_INPUT, "array %s is missing", name);
-    segfm_status status = io_zip_read(zip, e, bytes, error);
+    return io_zip_read(zip, e, bytes, error);
+}
+
+segfm_status tool_npz_array(const io_zip *zip, const char *name, io_buffer *bytes, io_array *array,
+                            segfm_error *error) {
+    segfm_status status = tool_npz_bytes(zip, name, bytes, error);
     return status == SEGFM_OK ? io_npy_parse(bytes->data, bytes->size, array, error) : status;
 }
 

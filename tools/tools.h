@@ -7,11 +7,12 @@
 
 #include "../nn/segvol/segvol.h"
 #include "../segfm.h"
+#include "../vol/vol.h"
 
 /* argv[0] is the subcommand's name. */
 typedef segfm_status tool_command(int argc, char **argv, segfm_error *error);
 tool_command command_segment, command_predict, command_convert, command_info, command_trace, command_compare,
-    command_metrics, command_session, command_selftest, command_bench;
+    command_metrics, command_eval, command_session, command_selftest, command_bench;
 
 /* ---- options (options.c) ------------------------------------------------------------------------------------- */
 
@@ -119,10 +120,35 @@ segfm_status tool_read_box(const char *text, const char *what, bool world, const
                            segfm_error *error);
 segfm_status tool_read_click(const char *text, const char *what, bool world, const io_nifti *image, int64_t voxel[3],
                              bool *foreground, segfm_error *error);
+/* The npy file of an array of an npz archive. SEGFM_BAD_INPUT when there is none of that name. */
+segfm_status tool_npz_bytes(const io_zip *zip, const char *name, io_buffer *bytes, segfm_error *error);
 /* An array of an npz archive: *bytes holds what *array points into. SEGFM_BAD_INPUT when there is none of that name. */
 segfm_status tool_npz_array(const io_zip *zip, const char *name, io_buffer *bytes, io_array *array, segfm_error *error);
 /* spacing (x,y,z) of an npz, 1 mm where it has none. */
 segfm_status tool_npz_spacing(const io_zip *zip, double spacing[3], segfm_error *error);
+
+/* A label map. All zero = none. (labels.c) */
+typedef struct tool_labels {
+    vol_shape shape;
+    double spacing[3]; /* mm, z,y,x; 0 where the file does not say */
+    uint16_t *voxels;
+    size_t count;
+} tool_labels;
+enum { TOOL_LABELS = UINT16_MAX + 1 };
+/* NIfTI, or an .npz: its array `name`, or `other` (or NULL) where it has none. */
+segfm_status tool_labels_open(const char *path, const char *name, const char *other, tool_labels *out,
+                              segfm_error *error);
+void tool_labels_close(tool_labels *l);
+/* The truth lies on a grid of this shape and spacing (z,y,x; 0: not known), which is `what`'s. Where only one has a
+   spacing it is both's, where none has one it is 1 mm. */
+segfm_status tool_labels_match(tool_labels *truth, vol_shape shape, const double spacing[3], const char *what,
+                               segfm_error *error);
+/* boxes[label] (TOOL_LABELS) = the label's box. */
+void tool_labels_boxes(const tool_labels *l, vol_box *boxes);
+/* mask (the box's shape) = where the map has the label. */
+void tool_labels_extract(const tool_labels *l, vol_box box, unsigned label, uint8_t *mask);
+/* Labels up to `largest` as they are written: made uint8 in place where that holds them. Returns their type. */
+io_dtype tool_labels_pack(uint16_t *voxels, size_t count, unsigned largest);
 
 /* A case of the challenge: the scan and, per class, a box and/or clicks. (challenge.c) */
 typedef struct tool_challenge {
@@ -131,12 +157,16 @@ typedef struct tool_challenge {
     tool_scan scan;
     io_buffer box_bytes, click_bytes, order_bytes, previous_bytes;
     io_pickle boxes, clicks, order; /* nodes NULL: the case has none */
+    io_array order_texts;           /* clicks_order when it holds strings; count 0: it does not */
     bool has_previous;
     io_array previous; /* prev_pred, the scan's shape: the labels of the step before */
-    uint32_t classes;
+    uint32_t classes;  /* of the prompts; 0: there are none */
 } tool_challenge;
 segfm_status tool_challenge_open(const char *path, tool_challenge *out, segfm_error *error);
 void tool_challenge_close(tool_challenge *c);
+/* Writes labels up to `largest`, of the scan's shape, as `segs`; the buffer serves to pack them. */
+segfm_status tool_challenge_write(const char *path, const tool_scan *scan, uint16_t *labels, unsigned largest,
+                                  segfm_error *error);
 /* The box of class i (from 0) as {z0,y0,x0,z1,y1,x1}: the rectangle on the middle slice, extruded. */
 segfm_status tool_challenge_box(const tool_challenge *c, uint32_t i, bool *has, int64_t box[6], segfm_error *error);
 /* Gives the session, which has the scan, the prompts of class i. *prompted: there were any. */
@@ -165,6 +195,8 @@ typedef struct tool_names {
     size_t count;
 } tool_names;
 segfm_status tool_list_folder(const char *folder, const char *suffix, tool_names *out, segfm_error *error);
+/* Appends a copy. */
+segfm_status tool_names_add(tool_names *names, const char *name, segfm_error *error);
 void tool_names_free(tool_names *names);
 bool tool_ends_with(const char *text, const char *suffix);
 /* Both paths lead to one existing file or folder. */

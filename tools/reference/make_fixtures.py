@@ -135,11 +135,11 @@ def segment(model, volume, boxes, stored=np.s_[::2, ::2, ::2]):
     return out
 
 
-def bright_model(config, dtype=torch.float64):
+def bright_model(config, dtype=torch.float64, corrector=False):
     """Formula weights, bent until the network finds what is bright: with plain formula weights masks are noise all over the
     volume, and a pipeline that forgot its regions and window boxes would hardly be noticed. Channel 0 of a token becomes its patch's
     brightness, every upscaled channel grows with it, and mask 0 is about the sum of those."""
-    model = segvol.formula_model(config, dtype)
+    model = segvol.formula_model(config, dtype, corrector)
     tensors = model.state_dict()
     embedding = 'image_encoder.patch_embedding.patch_embeddings.1.'
     tensors[embedding + 'weight'][0] = 0.2
