@@ -113,9 +113,10 @@ KERNEL_TARGET
 static void KERNEL(_transpose)(size_t mr, const real *from, size_t row, size_t n, size_t count, real *to) {
     size_t k = 0;
 #if defined(NN_SHUFFLE) && KERNEL_LANES > 1
-    /* Where mr is no multiple of LANES, the last square of a stretch of columns writes beyond its mr rows, to where the next
-       column's first ones belong: those are written later, so some column must follow. */
-    for (; n > 0 && k + KERNEL_LANES + (mr % KERNEL_LANES != 0) <= count; k += KERNEL_LANES)
+    /* Where mr is no multiple of LANES, a square writes beyond its mr rows, to where the next columns' first ones belong:
+       those are written later, so that many columns must follow. */
+    size_t beyond = (mr + KERNEL_LANES - 1) / KERNEL_LANES * KERNEL_LANES - mr, following = (beyond + mr - 1) / mr;
+    for (; n > 0 && k + KERNEL_LANES + following <= count; k += KERNEL_LANES)
         for (size_t r = (mr - 1) / KERNEL_LANES * KERNEL_LANES + KERNEL_LANES; r > 0;) {
             r -= KERNEL_LANES;
             size_t first = r < n ? r : n - 1;

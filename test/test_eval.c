@@ -117,7 +117,7 @@ static void object_of(const subject *s, unsigned label, uint8_t *object) {
 
 /* z: first and last slice; x and y: of the slice in the middle of those with the label. */
 static void naive_box(const uint8_t *object, int64_t box[6]) {
-    int slices[Z], n = 0;
+    int slices[Z] = {0}, n = 0;
     for (int z = 0; z < Z; z++)
         for (int i = 0; i < Y * X; i++)
             if (object[z * Y * X + i] && (n == 0 || slices[n - 1] != z)) slices[n++] = z;

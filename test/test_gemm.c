@@ -134,7 +134,27 @@ static void test_chunks(void) {
 #endif
 }
 
+/* Rows that fill the register squares and rows that do not; nothing is written behind the last column. */
+static void test_transpose(const nn_kernels *kernels) {
+    enum { MOST = 50, ROW = MOST + 3, GUARD = 16 };
+    real *from = random_wholes(1, MOST * ROW, -99, 99), to[MOST * MOST + GUARD];
+    static const size_t widths[] = {1, 2, 3, 6, 8, 12, 16, 24, MOST};
+    for (size_t i = 0; i < sizeof widths / sizeof widths[0]; i++)
+        for (size_t n = 1, mr = widths[i]; n <= mr; n++)
+            for (size_t count = 0; count <= MOST; count++) {
+                bool same = true;
+                for (size_t j = 0; j < MOST * MOST + GUARD; j++) to[j] = 1000;
+                kernels->transpose(mr, from, ROW, n, count, to);
+                for (size_t k = 0; k < count; k++)
+                    for (size_t r = 0; r < n; r++) same = same && to[k * mr + r] == from[r * ROW + k];
+                for (size_t j = 0; j < GUARD; j++) same = same && to[count * mr + j] == 1000;
+                CHECK(same);
+            }
+    free(from);
+}
+
 int main(void) {
+    test_transpose(nn_kernels_best());
     for (int threads = 1; threads <= 3; threads++) test_against_naive(nn_kernels_best(), threads);
     for (int threads = 1; threads <= 3; threads++) test_filled(threads);
     test_widen();

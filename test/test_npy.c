@@ -468,6 +468,37 @@ static void test_writer(void) {
     io_buffer_free(&b);
 }
 
+/* ---- strings, where they are fine ---------------------------------------------------------------------------- */
+
+static segfm_status parse_texts(const char *descr, const char *shape, const void *data, size_t n, io_array *a,
+                                io_buffer *b, segfm_error *error) {
+    char text[200];
+    snprintf(text, sizeof text, "{'descr': '%s', 'fortran_order': False, 'shape': %s}", descr, shape);
+    put_npy(b, 1, text, data, n);
+    return io_npy_parse_texts(b->data, b->size, a, error);
+}
+
+static void test_texts(void) {
+    static const unsigned char little[16] = "f\0\0\0g\0\0\0b\0\0\0\0\0\0", big[16] = "\0\0\0f\0\0\0g\0\0\0b\0\0\0";
+    io_buffer b = {0};
+    io_array a;
+    segfm_error error = {0};
+    for (int i = 0; i < 2; i++) {
+        CHECK(parse_texts(i == 0 ? "<U2" : ">U2", "(2, 1)", i == 0 ? little : big, 16, &a, &b, &error) == SEGFM_OK);
+        CHECK(a.dtype == IO_TEXT && a.ndim == 2 && a.count == 2 && a.bytes == 16);
+        CHECK(io_array_is_text(&a, 0, "fg") && !io_array_is_text(&a, 0, "f") && !io_array_is_text(&a, 0, "fgh"));
+        CHECK(io_array_is_text(&a, 1, "b") && !io_array_is_text(&a, 1, "bg") && !io_array_is_text(&a, 1, ""));
+    }
+    CHECK(parse_texts("<U2", "(3,)", little, 16, &a, &b, &error) == SEGFM_BAD_INPUT);
+    CHECK(strstr(error.message, "has 16 bytes of data, need 24") != NULL);
+    static const char *const bad[] = {"<U", "<Ux", "|U2", "U2", "<U2 ", "<U99999999999999999999"};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        CHECK(parse_texts(bad[i], "(2,)", little, 16, &a, &b, &error) == SEGFM_BAD_INPUT);
+    CHECK(parse_texts("<U999", "(4611686018427387904,)", little, 16, &a, &b, &error) == SEGFM_BAD_INPUT);
+    CHECK(parse_texts("<f4", "(4,)", little, 16, &a, &b, &error) == SEGFM_OK && a.dtype == IO_F32);
+    io_buffer_free(&b);
+}
+
 int main(void) {
     test_types();
     test_conversions();
@@ -477,5 +508,6 @@ int main(void) {
     test_bad_headers();
     test_flips();
     test_writer();
+    test_texts();
     return test_summary();
 }
