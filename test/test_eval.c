@@ -514,6 +514,22 @@ static void test_official(const segfm_model *model) {
     int undefined = 0;
     for (int i = 0; i < 7; i++) undefined += isnan(a[i].value[2][0]) ? 1 : 0;
     CHECK(undefined >= 3 && summary("undefined HD95 and ASD (prediction empty)", 0) == undefined);
+    /* boxes of the labels 1 to 3, of which the truth lacks 1 */
+    static subject lacking;
+    lacking = second;
+    for (int i = 0; i < VOXELS; i++)
+        if (lacking.truth[i] == 1) lacking.truth[i] = 0;
+    make_folder("lacking");
+    write_case(&lacking, "lacking", NULL, "l.npz", (const int64_t(*)[6])boxes, 3);
+    for (int i = 1; i < 3; i++) {
+        start_answer(&lacking, (unsigned)i + 1, &a[i]);
+        memcpy(a[i].box, boxes[i], sizeof boxes[i]);
+    }
+    official(model, &lacking, a + 1, 2, labels);
+    CHECK(evaluate("--images %s/lacking --csv %s/out.csv --save %s/saved --official") == 0);
+    read_results();
+    check_row(1, "l.npz", &a[1]);
+    check_row(2, "l.npz", &a[2]);
     /* without --official the box is made of the truth where the file has none */
     static answer one;
     plain(model, &second, 2, NULL, &one);
@@ -530,7 +546,7 @@ static void test_many(void) {
         if (i / X % Y < MANY / 5 + 1 && i % X < 20) s.truth[i] = (uint16_t)((i / X % Y * 5 + i % X / 4) % MANY + 1);
     make_folder("many");
     write_case(&s, "many", NULL, "m.npz", NULL, 0);
-    CHECK(evaluate("--images %s/many --csv %s/out.csv --clicks 2 --official") == 0);
+    CHECK(evaluate("--images %s/many --csv %s/out.csv --clicks 1 --official") == 0);
     read_results();
     CHECK(lines_in(table) == MANY + 1 && number(MANY, "class") == MANY && summary("cases", 2) == MANY);
     CHECK(evaluate("--images %s/many --csv %s/out.csv --clicks 1 --min-voxels 1") == 0);

@@ -276,7 +276,7 @@ static void test_orders(const segfm_model *model) {
     static uint16_t labels[VOXELS], other[VOXELS];
     /* the clicks of a class are close together, so that their order matters */
     prompts of[2] = {{true, {2, 3, 4, 10, 24, 27}, 2, 2, {{6, 12, 14}, {5, 9, 12}, {6, 11, 14}, {6, 13, 15}}, "b-fbf"},
-                     {true, {0, 0, 0, 5, 12, 11}, 1, 2, {{3, 4, 5}, {3, 5, 5}, {3, 4, 6}}, "bf-b-"}};
+                     {true, {0, 0, 0, 5, 12, 11}, 1, 2, {{3, 4, 5}, {3, 5, 5}, {3, 4, 6}}, "-fb-b"}};
     const struct {
         const char *name;
         oddity odd;
@@ -286,8 +286,8 @@ static void test_orders(const segfm_model *model) {
     enum { CASES = sizeof cases / sizeof cases[0] };
     make_folder("orders");
     for (int i = 0; i < CASES; i++) write_case("orders", cases[i].name, of, 2, &cases[i].odd);
-    write_case("orders", "newest.npz", of, 1, &(oddity){.order = NEWEST});
-    write_case("orders", "newest_text.npz", of, 1, &(oddity){.order = NEWEST_TEXTS});
+    write_case("orders", "newest.npz", of, 2, &(oddity){.order = NEWEST});
+    write_case("orders", "newest_text.npz", of, 2, &(oddity){.order = NEWEST_TEXTS});
     prompts rest[2] = {of[0], {false, {0}, 0, 0, {{0}}, NULL}};
     write_case("orders", "previous.npz", rest, 2, &(oddity){.has_previous = true});
     write_case("orders", "wrong.npz", of, 2, &(oddity){.order = NUMBERS});
@@ -299,10 +299,10 @@ static void test_orders(const segfm_model *model) {
     for (int i = 0; i < 2; i++) of[i].order = NULL;
     label_map(model, of, 2, other);
     CHECK(memcmp(labels, other, sizeof labels) != 0); /* else the order is not tested */
-    of[0].order = "bbff";                             /* the newest is fg, so bg comes first */
-    label_map(model, of, 1, labels);
-    check_result("ordered", "newest.npz", labels, IO_U8, 2);
-    check_result("ordered", "newest_text.npz", labels, IO_U8, 2);
+    of[0].order = "bbff"; /* the newest of the first class is fg, so bg comes first; of the second bg */
+    label_map(model, of, 2, labels);
+    check_result("ordered", "newest.npz", labels, IO_U8, 3);
+    check_result("ordered", "newest_text.npz", labels, IO_U8, 3);
     for (int i = 0; i < VOXELS; i++) labels[i] = 2; /* the later class keeps all it had */
     check_result("ordered", "previous.npz", labels, IO_U8, 1);
 }
