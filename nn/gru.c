@@ -3,28 +3,21 @@
 
 #include "nn.h"
 
-/* Columns [column, column + lanes) of the product: each piece of the panel is used for all rows while it is at hand. */
+enum { PIECE = 256, ROWS = 4 }; /* of a panel's rows that are used while they are at hand, for so many rows of x */
+
+/* Columns [column, column + lanes) of the product, for at most ROWS rows. */
 static void product_panel(const nn_kernels *kernels, size_t rows, const real *x, const nn_panels *b, size_t column,
                           size_t lanes, const real *bias, real *y) {
-    for (size_t r = 0; r < rows; r++) memset(y + r * b->n + column, 0, lanes * sizeof *y);
-    for (size_t begin = 0; begin < b->k; begin += NN_ROWS_CHUNK) {
-        size_t count = b->k - begin < NN_ROWS_CHUNK ? b->k - begin : NN_ROWS_CHUNK,
-               at = column * b->k + begin * NN_LANES;
-        real widened[NN_ROWS_CHUNK * NN_LANES];
+    double sums[ROWS][NN_LANES] = {{0}};
+    for (size_t begin = 0; begin < b->k; begin += PIECE) {
+        size_t count = b->k - begin < PIECE ? b->k - begin : PIECE, at = column * b->k + begin * NN_LANES;
+        real widened[PIECE * NN_LANES];
         const real *piece = b->half == NULL ? b->data + at : widened;
         if (b->half != NULL) kernels->widen(count * NN_LANES, b->half + at, widened);
-        for (size_t r = 0; r < rows; r++) {
-            const real *row = x + r * b->k + begin;
-            real sum[NN_LANES] = {0};
-            for (size_t k = 0; k < count; k++) {
-#pragma omp simd
-                for (size_t l = 0; l < NN_LANES; l++) sum[l] += row[k] * piece[k * NN_LANES + l];
-            }
-            for (size_t l = 0; l < lanes; l++) y[r * b->n + column + l] += sum[l];
-        }
+        for (size_t r = 0; r < rows; r++) kernels->dots(count, x + r * b->k + begin, piece, sums[r]);
     }
     for (size_t r = 0; r < rows; r++)
-        for (size_t l = 0; l < lanes; l++) y[r * b->n + column + l] += bias[column + l];
+        for (size_t l = 0; l < lanes; l++) y[r * b->n + column + l] = (real)(sums[r][l] + (double)bias[column + l]);
 }
 
 void nn_rows_product(const nn_run *run, size_t rows, const real *x, const nn_panels *b, const real *bias, real *y) {
@@ -32,7 +25,9 @@ void nn_rows_product(const nn_run *run, size_t rows, const real *x, const nn_pan
 #pragma omp parallel for num_threads(nn_team(run->threads, nn_times(b->n, b->k))) schedule(static)
     for (ptrdiff_t panel = 0; panel < panels; panel++) {
         size_t column = (size_t)panel * NN_LANES, lanes = b->n - column < NN_LANES ? b->n - column : NN_LANES;
-        product_panel(run->kernels, rows, x, b, column, lanes, bias, y);
+        for (size_t r = 0; r < rows; r += ROWS)
+            product_panel(run->kernels, rows - r < ROWS ? rows - r : ROWS, x + r * b->k, b, column, lanes, bias,
+                          y + r * b->n);
     }
 }
 

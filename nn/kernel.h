@@ -200,6 +200,18 @@ static void KERNEL(_normalise)(size_t n, const real *x, real mean, real scale, c
 }
 
 KERNEL_TARGET
+static void KERNEL(_dots)(size_t k, const real *restrict x, const real *restrict panel, double *restrict sums) {
+    double t[NN_LANES];
+    memcpy(t, sums, sizeof t);
+    for (size_t i = 0; i < k; i++) {
+        double factor = (double)x[i];
+#pragma omp simd
+        for (size_t l = 0; l < NN_LANES; l++) t[l] += factor * (double)panel[i * NN_LANES + l];
+    }
+    memcpy(sums, t, sizeof t);
+}
+
+KERNEL_TARGET
 static void KERNEL(_widen)(size_t n, const uint16_t *restrict half, real *restrict out) {
 #pragma omp simd
     for (size_t i = 0; i < n; i++) out[i] = (real)base_widen_half(half[i]);
@@ -215,6 +227,7 @@ static const nn_kernels KERNEL_TABLE = {
     .sums = KERNEL(_sums),
     .squares = KERNEL(_squares),
     .normalise = KERNEL(_normalise),
+    .dots = KERNEL(_dots),
     .widen = KERNEL(_widen),
 };
 

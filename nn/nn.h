@@ -1,6 +1,6 @@
 /* nn: operators. Each has one numeric meaning, kept to the bit by every build (ARCHITECTURE.md, "Same bits"):
      - a product and a sum are two roundings; a dot product over k is summed from zero in chunks of NN_CHUNK ascending k
-       (shorter ones where it says so), and the chunk sums are added in order;
+       (shorter ones, or in double, where it says so), and the chunk sums are added in order;
      - sums over a long axis (layer norm) run in NN_LANES fixed lanes over blocks of NN_SUM_BLOCK, folded by a fixed tree;
      - exp, log, erf, tanh, sin, cos are our own (math.h here) in the float build, libm's in the double build.
    Threads only ever share out whole output elements. Tensors are row-major; shapes are written (rows, columns). */
@@ -23,9 +23,6 @@ enum {
     NN_EXP_CHUNK = 16,
     NN_WEIGHTS_CHUNK = 8,
 #endif
-    /* The same for products of few rows (gru.c): their inputs are voxel coordinates. Of 8, 16, 32 and 256 tried on the golden files,
-   errors are 1.7, 1.5, 1.9 and 2.5 times PyTorch's at most. */
-    NN_ROWS_CHUNK = 16,
     NN_SUM_BLOCK = 4096, /* terms of a long sum that the lanes take together */
     NN_SMALL = 16384,    /* elements that one thread does alone */
     NN_MAX_ROWS = 16,    /* of a tile of the product, on any machine */
@@ -74,6 +71,8 @@ typedef struct nn_kernels {
     void (*squares)(size_t n, const real *x, real mean, real *lanes);
     /* y (n) = (x − mean) · scale · w + b; y may be x */
     void (*normalise)(size_t n, const real *x, real mean, real scale, const real *w, const real *b, real *y);
+    /* sums (16) += x (k) · a panel (k, 16), term by term */
+    void (*dots)(size_t k, const real *x, const real *panel, double *sums);
     void (*widen)(size_t n, const uint16_t *half, real *out); /* finite halves */
 } nn_kernels;
 const nn_kernels *nn_kernels_best(void);
@@ -159,8 +158,8 @@ void nn_add_layernorm_forward(const nn_run *run, size_t rows, size_t width, cons
 
 /* ---- recurrence (gru.c) -------------------------------------------------------------------------------------- */
 
-/* y (rows, n) = x (rows, k) · B + bias, for few rows: B is read once. Sums run in chunks of NN_ROWS_CHUNK. y may not
-   overlap x. */
+/* y (rows, n) = x (rows, k) · B + bias, for few rows: B is read once, and memory sets the pace, so the sums can be in double:
+   ascending k, then the bias, rounded once. y may not overlap x. */
 void nn_rows_product(const nn_run *run, size_t rows, const real *x, const nn_panels *b, const real *bias, real *y);
 
 /* A gated recurrent unit as torch.nn.GRU has it, one layer. Columns are ordered (r|z|n, unit). */

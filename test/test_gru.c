@@ -43,14 +43,23 @@ static void cell_close(cell *c) {
     free(c->w_ih), free(c->w_hh), free(c->b_ih), free(c->b_hh), free(c->ih), free(c->hh);
 }
 
+/* y (n) = x (k) · w (n, k) + bias, in double, rounded once. */
+static void naive_product(size_t n, size_t k, const real *x, const real *w, const real *bias, real *y) {
+    for (size_t j = 0; j < n; j++) {
+        double sum = 0;
+        for (size_t i = 0; i < k; i++) sum += (double)x[i] * (double)w[j * k + i];
+        y[j] = (real)(sum + (double)bias[j]);
+    }
+}
+
 /* The oracle, the same bits: three plain loops for the products, PyTorch's gates one after the other. */
 static void naive(const cell *c, size_t rows, const real *x, const real *before, real *y) {
     size_t h = c->hidden, gates = 3 * h;
     real *a = malloc(gates * sizeof *a), *b = malloc(gates * sizeof *b), *old = calloc(h, sizeof *old);
     if (before != NULL) memcpy(old, before, h * sizeof *old);
     for (size_t i = 0; i < rows; i++) {
-        nn_matmul_naive(NN_ROWS_CHUNK, 1, gates, c->in, x + i * c->in, c->in, 1, c->w_ih, c->in, 1, c->b_ih, a, gates);
-        nn_matmul_naive(NN_ROWS_CHUNK, 1, gates, h, old, h, 1, c->w_hh, h, 1, c->b_hh, b, gates);
+        naive_product(gates, c->in, x + i * c->in, c->w_ih, c->b_ih, a);
+        naive_product(gates, h, old, c->w_hh, c->b_hh, b);
         for (size_t j = 0; j < h; j++) {
             real r = nn_sigmoid(a[j] + b[j]), z = nn_sigmoid(a[h + j] + b[h + j]);
             real n = nn_tanh(a[2 * h + j] + r * b[2 * h + j]);
