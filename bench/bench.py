@@ -32,6 +32,8 @@ FIRST_BOX = 'box 10,50,50,109,269,269'
 SCAN_PROMPTS = [('next click', 'click 60,160,160'),
                 ('second class', 'box 10,60,60,109,259,259'),             # on the same object: the same region
                 ('second class elsewhere', 'box 10,240,240,109,459,459')]  # a region of the same size, but another one
+WINDOW_CLICKS = {'segfm, formula': ('full', 'scan 32,256,256', 'box 4,60,60,28,200,200', ['click 16,130,130', 'click 10,70,100', 'click 20,150,150']),
+                 'segfm, tiny': ('tiny', 'scan 16,64,64', 'box 3,12,12,13,50,50', ['click 8,30,30', 'click 5,20,40', 'click 11,44,25'])}
 SMALL = [64, 128, 256, 512]
 # Operators with small sizes and the full model's. tools/bench.c has the same and says what they are.
 KERNELS = {
@@ -42,7 +44,7 @@ KERNELS = {
     'layernorm': [(size, size, 1) for size in SMALL] + [(2048, 768, 1)],
     'trilinear': [(8, 16, 16), (16, 16, 16), (16, 32, 32), (32, 64, 64)],
 }
-PARTS = ['window', 'fresh', 'scan', 'products', 'kernels', 'tiny', 'blocks']
+PARTS = ['window', 'fresh', 'scan', 'clicks', 'products', 'kernels', 'tiny', 'blocks']
 PAUSE = 0.03      # between two sides: threads that wait for work spin for a moment
 
 
@@ -68,6 +70,7 @@ class Bench:
         networks = {
             'segfm': (segfm + full, [], {}),
             'segfm, tiny': (segfm, [], {}),
+            'segfm, formula': (segfm + ['--full'], [], {}),  # has a corrector
             'segfm, half': (segfm + ['-w', self.path('half.segfm')], ['half.segfm'], {}),
             'PyTorch, tuned': (pytorch, ['full.pt'], {**TUNED, **limits}),
             'PyTorch, default': (pytorch, ['full.pt'], limits),
@@ -219,6 +222,19 @@ class Bench:
         self.add('passes', measure, threads, 'segfm', answer[1], '')
         self.add('encoded', measure, threads, 'segfm', answer[2], '')
 
+    def clicks(self, threads, rounds):
+        """From a click on a window whose embedding is there to the corrected mask: decoder, corrector, stitching."""
+        def work():
+            for name, (size, scan, box, clicks) in WINDOW_CLICKS.items():
+                side = self.start(name, threads)
+                if not side:
+                    continue
+                self.ask(side, scan)
+                for _ in range(rounds):
+                    self.turn(side, threads, [(None, '', box)] + [('click', size, click) for click in clicks])
+                side.close()
+        self.watched('clicks', threads, [], work)
+
     def kernels(self, all_threads, rounds):
         """Rates of the operators: multiplications and additions, or elements, per second."""
         side = self.start('segfm', max(all_threads))
@@ -320,6 +336,7 @@ class Bench:
             'scan': lambda: self.scan(cores, [NETWORKS[i] for i in ((0, 3) if quick else (0, 3, 1, 2))]),
             'products': lambda: self.products([cores] if quick else all_threads, 1 if quick else 5, QUICK_SHAPES if quick else SHAPES),
             'kernels': lambda: self.kernels(all_threads, 1 if quick else 5),
+            'clicks': lambda: self.clicks(max(all_threads), 1 if quick else 3),
             'tiny': lambda: self.tiny(all_threads, 2 if quick else 10),
             'blocks': lambda: self.blocks(cores, 1 if quick else 2, TOKENS[:4] if quick else TOKENS),
         }

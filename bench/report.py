@@ -285,6 +285,10 @@ def targets(samples):
         yield from at_most(f'scan: {SCAN_STEPS[measure]}, over the first mask', over(measure, 'segfm', 'segfm', other_measure='first mask'), 0.10)
     yield (f'scan: {SCAN_STEPS["second class elsewhere"]} (windows of its own), over the first mask', '',
            show(over('second class elsewhere', 'segfm', 'segfm', other_measure='first mask')), None)
+    for size, bound in (('full', 0.5), ('tiny', 0.05)):
+        seconds = samples.median('click', size, most, 'segfm, formula' if size == 'full' else 'segfm, tiny')
+        yield (f'a click on an encoded window, {size} model, ms', f'≤ {show(bound, 1e3, 0)}', show(seconds, 1e3, 1),
+               None if seconds is None else seconds <= bound)
     for side, bound in (('segfm', 750), ('segfm, half', 480)):
         memory = samples.median('memory', 'full', most, side)
         yield f'peak memory of one window, {side}, MB', f'≤ {bound}', show(memory, 1e-6, 0), None if memory is None else memory <= 1e6 * bound
