@@ -128,7 +128,7 @@ sanitize:
 VALGRIND = OMP=0 ISA=generic OPT=-O1 VARIANT=-valgrind CFLAGS=-g
 valgrind:
 	@$(MAKE) --no-print-directory -s -j2 $(VALGRIND) tests
-	@TEST_WRAPPER="valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=all" \
+	@SEGFM_CALLS=12 TEST_WRAPPER="valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=all" \
 		scripts/test.sh $$($(MAKE) -s $(VALGRIND) print-build)
 
 # A long random dialogue with `segfm session`, and longer ones with the library under the sanitizers. COMMANDS: of each.
