@@ -311,8 +311,8 @@ static segfm_status find_classes(subject *s, size_t number, results *out, segfm_
         s->largest = label;
     }
     free(voxels);
-    s->rows = out->rows + before;
     s->count = out->count - before;
+    if (s->count > 0) s->rows = &out->rows[before];
     return status;
 }
 

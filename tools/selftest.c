@@ -385,9 +385,10 @@ static segfm_status run_windows(const nn_run *r, io_buffer *out, segfm_error *er
     const vol_shape in = {{7, 40, 50}};
     const int64_t origin[3] = {1, 4, 8};
     vol_windows w;
-    real *b[] = {uniform("selftest.x", N, -1, 1), calloc(REGION, sizeof(real)), malloc(WINDOW * sizeof(real))};
+    real *b[] = {uniform("selftest.x", N, -1, 1), malloc(REGION * sizeof(real)), malloc(WINDOW * sizeof(real))};
     if (b[0] == NULL || b[1] == NULL || b[2] == NULL) return done(SEGFM_OK, b, COUNT_OF(b), error);
     vol_windows_plan((vol_shape){{5, 31, 41}}, (vol_shape){{8, 12, 10}}, &w);
+    vol_fill(b[1], w.region, vol_box_whole(w.region), 0);
     segfm_status status = SEGFM_OK;
     for (int64_t i = 0; status == SEGFM_OK && i < vol_windows_total(&w); i++) {
         vol_window_extract(b[0], in, origin, &w, i, b[2]);
