@@ -35,8 +35,8 @@ typedef void segfm_bytes_done(void *user, const void *bytes, size_t n);
 /* Start from segfm_model_options_default(). */
 typedef struct segfm_model_options {
     int threads; /* for opening; 0: all the machine has */
-    bool
-        corrector; /* with the corrector, if the file has one: it can be as large as the rest, and only clicks need it */
+    /* With the corrector, if the file has one: it can be as large as the rest, and only clicks need it. */
+    bool corrector;
     segfm_bytes_done *done;
     void *done_user;
 } segfm_model_options;

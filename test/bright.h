@@ -31,31 +31,8 @@ static inline segfm_status bright_source(void *user, const weights_spec *spec, s
 /* A weights file of it. */
 static inline io_buffer bright_bytes(bool corrector) {
     fixture f = fixture_open("test/fixtures/encoder.npz");
-    fixture_array a = fixture_read(&f, "config");
-    uint32_t v[24];
-    for (size_t i = 0; i < 24; i++) v[i] = (uint32_t)a.values[i];
-    fixture_array_free(&a);
+    weights_config c = fixture_config(&f);
     fixture_close(&f);
-    weights_config c = {.spatial = {v[0], v[1], v[2]},
-                        .patch = {v[3], v[4], v[5]},
-                        .dim = v[6],
-                        .depth = v[7],
-                        .heads = v[8],
-                        .mlp = v[9],
-                        .decoder_depth = v[10],
-                        .decoder_heads = v[11],
-                        .decoder_mlp = v[12],
-                        .decoder_cross_dim = v[13],
-                        .mask_tokens = v[14],
-                        .iou_hidden = v[15],
-                        .iou_layers = v[16],
-                        .hyper_layers = v[17],
-                        .up1 = v[18],
-                        .up2 = v[19],
-                        .gru_blocks = v[20],
-                        .gru_hidden = v[21],
-                        .topk = v[22],
-                        .text_dim = v[23]};
     if (!corrector) c.gru_blocks = c.gru_hidden = c.topk = 0;
     weights_write_options options = {.variant = "upstream", .provenance = "test"};
     io_buffer bytes = {0};

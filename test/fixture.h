@@ -2,7 +2,7 @@
 #ifndef SEGFM_TEST_FIXTURE_H
 #define SEGFM_TEST_FIXTURE_H
 
-#include "../io/io.h"
+#include "../weights/weights.h"
 #include "test.h"
 
 typedef struct fixture {
@@ -60,6 +60,34 @@ static inline fixture_array fixture_read(const fixture *f, const char *name) {
 static inline void fixture_array_free(fixture_array *a) {
     io_buffer_free(&a->bytes);
     free(a->values);
+}
+
+/* The sizes of the fixtures' model. */
+static inline weights_config fixture_config(const fixture *f) {
+    fixture_array a = fixture_read(f, "config");
+    uint32_t v[24];
+    for (size_t i = 0; i < 24; i++) v[i] = (uint32_t)a.values[i];
+    fixture_array_free(&a);
+    return (weights_config){.spatial = {v[0], v[1], v[2]},
+                            .patch = {v[3], v[4], v[5]},
+                            .dim = v[6],
+                            .depth = v[7],
+                            .heads = v[8],
+                            .mlp = v[9],
+                            .decoder_depth = v[10],
+                            .decoder_heads = v[11],
+                            .decoder_mlp = v[12],
+                            .decoder_cross_dim = v[13],
+                            .mask_tokens = v[14],
+                            .iou_hidden = v[15],
+                            .iou_layers = v[16],
+                            .hyper_layers = v[17],
+                            .up1 = v[18],
+                            .up2 = v[19],
+                            .gru_blocks = v[20],
+                            .gru_hidden = v[21],
+                            .topk = v[22],
+                            .text_dim = v[23]};
 }
 
 /* Max-abs and relative L2 of got (real or float, n numbers) against want. */

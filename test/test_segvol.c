@@ -13,33 +13,6 @@ typedef struct network {
     real *window, *embedding, *logits;
 } network;
 
-static weights_config config_of(const fixture *f) {
-    fixture_array a = fixture_read(f, "config");
-    uint32_t v[24];
-    for (size_t i = 0; i < 24; i++) v[i] = (uint32_t)a.values[i];
-    fixture_array_free(&a);
-    return (weights_config){.spatial = {v[0], v[1], v[2]},
-                            .patch = {v[3], v[4], v[5]},
-                            .dim = v[6],
-                            .depth = v[7],
-                            .heads = v[8],
-                            .mlp = v[9],
-                            .decoder_depth = v[10],
-                            .decoder_heads = v[11],
-                            .decoder_mlp = v[12],
-                            .decoder_cross_dim = v[13],
-                            .mask_tokens = v[14],
-                            .iou_hidden = v[15],
-                            .iou_layers = v[16],
-                            .hyper_layers = v[17],
-                            .up1 = v[18],
-                            .up2 = v[19],
-                            .gru_blocks = v[20],
-                            .gru_hidden = v[21],
-                            .topk = v[22],
-                            .text_dim = v[23]};
-}
-
 static segfm_status lay_out(network *n, const weights_file *file, nn_arena *arena, int threads, segfm_error *error) {
     segfm_status status = segvol_model_bind(&n->net, file, true, arena, threads, NULL, NULL, error);
     n->window = nn_arena_reals(arena, n->net.window_voxels);
@@ -69,7 +42,7 @@ static network network_bound(const weights_config *config, bool half, weights_so
 }
 
 static network network_open(const fixture *f, int threads) {
-    weights_config config = config_of(f);
+    weights_config config = fixture_config(f);
     return network_bound(&config, false, weights_formula_source, threads);
 }
 
@@ -218,7 +191,7 @@ static segfm_status rounded_source(void *user, const weights_spec *spec, size_t 
 
 /* Weights that stay half in memory take less of it, and give the bits of the same numbers as floats. */
 static void test_halves(const fixture *f) {
-    weights_config config = config_of(f);
+    weights_config config = fixture_config(f);
     real box[6] = {1, 2, 3, 7, 9, 20};
     segvol_prompts prompts = {NULL, 0, box};
     network n[2] = {network_bound(&config, false, rounded_source, 2),
@@ -306,7 +279,7 @@ static void test_binding(const fixture *f) {
                                         "gru_blocks.0.fc_prob.bias",
                                         "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix",
                                         "prompt_encoder.no_mask_embed.weight"};
-    weights_config config = config_of(f);
+    weights_config config = fixture_config(f);
     for (int half = 0; half < 2; half++) {
         weights_write_options options = {.half = half, .variant = "upstream", .provenance = "test"};
         io_buffer b = {0};

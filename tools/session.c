@@ -190,37 +190,29 @@ static segfm_status check_output(const repl *r, const char *path, segfm_error *e
     return status == SEGFM_OK ? tool_keep_input(r->scan_path, path, error) : status;
 }
 
+/* The current object's mask (IO_U8) or logits (IO_F32), or all objects' labels (IO_U16). */
+static segfm_status write_result(const repl *r, const char *path, io_dtype dtype, segfm_error *error) {
+    size_t count = r->scan.count;
+    segfm_status status = check_output(r, path, error);
+    if (status != SEGFM_OK) return status;
+    void *voxels = malloc(count * io_dtype_size(dtype));
+    if (voxels == NULL) return base_fail(error, SEGFM_NO_MEMORY, "memory: got none for %zu voxels", count);
+    if (dtype == IO_U8) status = segfm_mask(r->session, voxels, count, error);
+    else if (dtype == IO_F32) status = segfm_logits(r->session, voxels, count, error);
+    else status = segfm_labels(r->session, voxels, count, error);
+    if (status == SEGFM_OK) status = io_nifti_write_like(path, &r->scan.image, dtype, voxels, error);
+    free(voxels);
+    return status;
+}
+
 static segfm_status do_mask(repl *r, const char *rest, segfm_error *error) {
-    segfm_status status = check_output(r, rest, error);
-    if (status != SEGFM_OK) return status;
-    uint8_t *mask = malloc(r->scan.count);
-    if (mask == NULL) return base_fail(error, SEGFM_NO_MEMORY, "memory: got none for %zu voxels", r->scan.count);
-    status = segfm_mask(r->session, mask, r->scan.count, error);
-    if (status == SEGFM_OK) status = io_nifti_write_like(rest, &r->scan.image, IO_U8, mask, error);
-    free(mask);
-    return status;
+    return write_result(r, rest, IO_U8, error);
 }
-
 static segfm_status do_logits(repl *r, const char *rest, segfm_error *error) {
-    segfm_status status = check_output(r, rest, error);
-    if (status != SEGFM_OK) return status;
-    float *logits = malloc(r->scan.count * sizeof *logits);
-    if (logits == NULL) return base_fail(error, SEGFM_NO_MEMORY, "memory: got none for %zu voxels", r->scan.count);
-    status = segfm_logits(r->session, logits, r->scan.count, error);
-    if (status == SEGFM_OK) status = io_nifti_write_like(rest, &r->scan.image, IO_F32, logits, error);
-    free(logits);
-    return status;
+    return write_result(r, rest, IO_F32, error);
 }
-
 static segfm_status do_labels(repl *r, const char *rest, segfm_error *error) {
-    segfm_status status = check_output(r, rest, error);
-    if (status != SEGFM_OK) return status;
-    uint16_t *labels = malloc(r->scan.count * sizeof *labels);
-    if (labels == NULL) return base_fail(error, SEGFM_NO_MEMORY, "memory: got none for %zu voxels", r->scan.count);
-    status = segfm_labels(r->session, labels, r->scan.count, error);
-    if (status == SEGFM_OK) status = io_nifti_write_like(rest, &r->scan.image, IO_U16, labels, error);
-    free(labels);
-    return status;
+    return write_result(r, rest, IO_U16, error);
 }
 
 static segfm_status do_nothing(repl *r, const char *rest, segfm_error *error) {
