@@ -28,7 +28,7 @@ ALL_CFLAGS = $(WARNINGS) $(ARITHMETIC) $(OPT) -D_POSIX_C_SOURCE=200809L -MMD -MP
 	$(if $(filter double,$(REAL)),-DSEGFM_REAL_DOUBLE) $(if $(filter 0,$(OMP)),-fopenmp-simd,-fopenmp) \
 	$(if $(filter 1,$(NATIVE)),-march=native) $(if $(filter generic,$(ISA)),-DNN_GENERIC) $(CFLAGS)
 
-LIB_SRC = $(wildcard base/*.c io/*.c weights/*.c nn/*.c nn/segvol/*.c vol/*.c) segfm.c
+LIB_SRC = $(wildcard base/*.c io/*.c weights/*.c nn/*.c nn/segvol/*.c vol/*.c train/*.c) segfm.c
 TOOL_SRC = $(wildcard tools/*.c)
 LIB_OBJ = $(LIB_SRC:%.c=$(BUILD)/%.o)
 TOOL_OBJ = $(TOOL_SRC:%.c=$(BUILD)/%.o)

@@ -115,9 +115,18 @@ size_t nn_matmul_scratch(int threads);
 /* y (m,n), rows y_row apart = a (m,k) · B + bias (n) or NULL; element (i,j) of a is a[i * a_row + j * a_column]. */
 void nn_matmul(const nn_run *run, size_t m, const real *a, size_t a_row, size_t a_column, const nn_panels *b,
                const real *bias, real *y, size_t y_row);
+/* The same added to y, chunk by chunk: y (m,n) += a · B. */
+void nn_matmul_add(const nn_run *run, size_t m, const real *a, size_t a_row, size_t a_column, const nn_panels *b,
+                   real *y, size_t y_row);
 /* The same bits by three plain loops: the oracle. chunk: NN_CHUNK. b (k,n) as nn_panels_pack takes it. */
 void nn_matmul_naive(size_t chunk, size_t m, size_t n, size_t k, const real *a, size_t a_row, size_t a_column,
                      const real *b, size_t stride_n, size_t stride_k, const real *bias, real *y, size_t y_row);
+
+/* y (rows,out) = x (rows,in) · wᵀ + b, w (out,in), all contiguous:
+     dx (rows,in) += dy · w      dw (out,in) += dyᵀ · x      db (out) += Σ over rows of dy      dx, dw, db may be NULL */
+size_t nn_linear_backward_scratch(size_t rows, size_t in, size_t out, int threads);
+void nn_linear_backward(const nn_run *run, size_t rows, size_t in, size_t out, const real *x, const real *w,
+                        const real *dy, real *dx, real *dw, real *db);
 
 /* ---- attention (attention.c) --------------------------------------------------------------------------------- */
 
@@ -137,6 +146,12 @@ size_t nn_attention_scratch(size_t queries, size_t keys, size_t heads, size_t he
 void nn_attention_forward(const nn_run *run, const nn_attention *at);
 void nn_attention_naive(const nn_attention *at, real *scores); /* oracle, same bits; scores (keys) is scratch */
 
+/* at as it was in the forward pass, whose result at->out holds; dout lies as out does, dq, dk, dv as q, k, v do and are
+   added to. With p = softmax and o = out of a query:  dv += pᵀ·do    ds = p·(do·vᵀ − do·o)·scale    dq += ds·k    dk += dsᵀ·q.
+   The scores are computed again, 16 queries at a time: no matrix of all of them exists. */
+size_t nn_attention_backward_scratch(size_t queries, size_t keys, size_t heads, size_t head_dim, int threads);
+void nn_attention_backward(const nn_run *run, const nn_attention *at, const real *dout, real *dq, real *dk, real *dv);
+
 /* ---- elementwise and normalisation (elementwise.c, norm.c) --------------------------------------------------- */
 
 void nn_gelu_forward(const nn_run *run, size_t n, const real *x, real *y); /* x·½·(1 + erf(x/√2)); y may be x */
@@ -144,6 +159,15 @@ void nn_relu_forward(const nn_run *run, size_t n, const real *x, real *y); /* y 
 void nn_add(const nn_run *run, size_t n, const real *a, const real *b, real *y); /* y = a + b; y may be either */
 /* out[i] = 1/(1 + exp(−x[i])) */
 void nn_sigmoid_forward(const nn_run *run, size_t n, const real *x, real *out);
+
+/* dx += dy·(Φ(x) + x·φ(x)), Φ and φ the normal distribution and its density */
+void nn_gelu_backward(const nn_run *run, size_t n, const real *x, const real *dy, real *dx);
+/* dx += dy where y > 0; y is the forward's result */
+void nn_relu_backward(const nn_run *run, size_t n, const real *y, const real *dy, real *dx);
+/* dx += dy·y·(1 − y); y is the forward's result */
+void nn_sigmoid_backward(const nn_run *run, size_t n, const real *y, const real *dy, real *dx);
+/* y (columns) += sums over the rows of x (rows, columns) */
+void nn_add_rows(const nn_run *run, size_t rows, size_t columns, const real *x, real *y);
 
 size_t nn_layernorm_scratch(size_t width);
 /* The sum of x (n) in the fixed order above. Scratch: nn_layernorm_scratch(n). */
@@ -155,6 +179,12 @@ void nn_layernorm_forward(const nn_run *run, size_t rows, size_t width, const re
 /* x (rows,width) += residual, then y as above; y may be x. */
 void nn_add_layernorm_forward(const nn_run *run, size_t rows, size_t width, const real *residual, real *x,
                               const real *w, const real *b, real eps, real *y);
+
+/* x is the forward's input (after the residual was added). With h = (x − mean)·scale and g = dy·w:
+     dx += scale·(g − mean g − h·mean(g·h))      dw += Σ over rows of dy·h      db += Σ over rows of dy */
+size_t nn_layernorm_backward_scratch(size_t rows, size_t width, int threads);
+void nn_layernorm_backward(const nn_run *run, size_t rows, size_t width, const real *x, const real *w, real eps,
+                           const real *dy, real *dx, real *dw, real *db);
 
 /* ---- recurrence (gru.c) -------------------------------------------------------------------------------------- */
 
@@ -176,6 +206,19 @@ size_t nn_gru_scratch(size_t rows, size_t hidden);
    → y (rows, hidden). Going on from a state gives the bits of the whole sequence in one call. y may not overlap x or before. */
 void nn_gru_forward(const nn_run *run, const nn_gru *gru, size_t rows, const real *x, const real *before, real *y);
 
+/* The weights as PyTorch has them, not packed: (3·hidden, in), (3·hidden, hidden), (3·hidden) twice; and their gradients. */
+typedef struct nn_gru_weights {
+    const real *input, *recurrent, *input_bias, *recurrent_bias;
+} nn_gru_weights;
+typedef struct nn_gru_gradients {
+    real *input, *recurrent, *input_bias, *recurrent_bias;
+} nn_gru_gradients;
+/* The forward began at state zero: x (rows, in) → y (rows, hidden). dy (rows, hidden): what of the loss each row's result was
+   used for beside the next row. dx (rows, in) and the weights' gradients are added to. */
+size_t nn_gru_backward_scratch(size_t rows, size_t in, size_t hidden, int threads);
+void nn_gru_backward(const nn_run *run, size_t rows, size_t in, size_t hidden, const nn_gru_weights *w, const real *x,
+                     const real *y, const real *dy, real *dx, const nn_gru_gradients *dw);
+
 /* ---- losses (loss.c) ----------------------------------------------------------------------------------------- */
 
 /* Reals of scratch for samples of n. */
@@ -185,6 +228,30 @@ size_t nn_loss_scratch(size_t n);
 real nn_dice_loss(const nn_run *run, size_t samples, size_t n, const real *x, const uint8_t *t);
 /* Binary cross entropy: the mean over n voxels of max(x, 0) − x·t + log(1 + e^−|x|), which no x makes overflow. */
 real nn_bce_loss(const nn_run *run, size_t n, const real *x, const uint8_t *t);
+
+/* dx += scale · the loss's derivative by x, for scale = the loss's weight in the whole. */
+void nn_dice_backward(const nn_run *run, size_t samples, size_t n, const real *x, const uint8_t *t, real scale,
+                      real *dx);
+void nn_bce_backward(const nn_run *run, size_t n, const real *x, const uint8_t *t, real scale, real *dx);
+/* How far a correction moved: the mean over n voxels of (σ(a) − σ(b))². */
+real nn_consistency_loss(const nn_run *run, size_t n, const real *a, const real *b);
+void nn_consistency_backward(const nn_run *run, size_t n, const real *a, const real *b, real scale, real *da, real *db);
+/* Boundary-sensitive: the mean over n voxels of σ(x)·φ, φ a signed distance to the truth's border, negative inside
+   (Kervadec et al., Boundary loss for highly unbalanced segmentation, 2019). */
+real nn_boundary_loss(const nn_run *run, size_t n, const real *x, const real *phi);
+void nn_boundary_backward(const nn_run *run, size_t n, const real *x, const real *phi, real scale, real *dx);
+
+/* ---- optimiser (adamw.c) ------------------------------------------------------------------------------------- */
+
+/* Decoupled weight decay, as torch.optim.AdamW (1.13) computes it. */
+typedef struct nn_adamw {
+    double rate, beta1, beta2, eps, decay; /* PyTorch's defaults: 1e-3, 0.9, 0.999, 1e-8, 1e-2 */
+} nn_adamw;
+/* Step number `step` (from 1) of n parameters w with the gradients scale·g; moments m, v (n), zero before the first. */
+void nn_adamw_step(const nn_run *run, const nn_adamw *o, uint64_t step, size_t n, real *w, const real *g, double scale,
+                   real *m, real *v);
+/* The sum of squares of g (n), in double and in a fixed order: the square of the norm by which gradients are clipped. */
+double nn_square_sum(const nn_run *run, size_t n, const real *g); /* scratch: nn_loss_scratch(n) */
 
 /* ---- volumes (conv.c, resize.c) ------------------------------------------------------------------------------ */
 
@@ -212,9 +279,25 @@ void nn_conv_transpose_gelu_product(const nn_run *run, const size_t grid[3], con
                                     size_t channel_stride, const nn_conv_transpose *conv, size_t rows, const real *a,
                                     real *y);
 
+/* Backward of nn_conv_transpose_forward: x and dx lie as x does there, w and dw (in, out, 2,2,2) as PyTorch has them, dy
+   (out, 2z, 2y, 2x); dx, dw, db (out) are added to. */
+size_t nn_conv_transpose_backward_scratch(const size_t grid[3], size_t in, size_t out, int threads);
+void nn_conv_transpose_backward(const nn_run *run, const size_t grid[3], size_t in, size_t out, const real *x,
+                                size_t cell_stride, size_t channel_stride, const real *w, const real *dy, real *dx,
+                                real *dw, real *db);
+/* Backward of y (voxels) = a (channels) · gelu(u), u (channels, voxels), one row of the fused product above:
+     da (channels) += gelu(u) · dy      du += a·dy·gelu'(u) */
+size_t nn_gelu_product_backward_scratch(size_t channels, size_t voxels, int threads);
+void nn_gelu_product_backward(const nn_run *run, size_t channels, size_t voxels, const real *a, const real *u,
+                              const real *dy, real *da, real *du);
+
 size_t nn_trilinear_scratch(const size_t in[3], const size_t out[3], int threads);
 /* Trilinear resize as PyTorch's interpolate(mode="trilinear", align_corners=False): x (in) → y (out), one channel. */
 void nn_trilinear_forward(const nn_run *run, const size_t in[3], const real *x, const size_t out[3], real *y);
+
+/* dx (in) += what the forward took from each of its voxels: every one gathers its share of dy (out) in raster order. */
+size_t nn_trilinear_backward_scratch(const size_t in[3], const size_t out[3], int threads);
+void nn_trilinear_backward(const nn_run *run, const size_t in[3], const size_t out[3], const real *dy, real *dx);
 
 /* Fourier features: for each of n coordinate triples c in [0,1], y = [sin(2π(2c−1)·G), cos(2π(2c−1)·G)]; g (3,half),
    y (n, 2·half). */

@@ -66,9 +66,9 @@ done >"$code" 2>/dev/null # it warns that both sides of an #if define a name
 [ "$(wc -l <"$code")" -gt 1000 ] || echo "$code: too short" >"$found"
 check 'the code could be read' "$found"
 
-library='^((base|io|weights|nn|vol)/[^:]*|segfm\.[ch]):'
-core='^((base|weights|nn|vol)/[^:]*|segfm\.[ch]):'
-numeric='^((weights|nn|vol)/[^:]*|segfm\.[ch]):'
+library='^((base|io|weights|nn|vol|train)/[^:]*|segfm\.[ch]):'
+core='^((base|weights|nn|vol|train)/[^:]*|segfm\.[ch]):'
+numeric='^((weights|nn|vol|train)/[^:]*|segfm\.[ch]):'
 forbid() { # title, where, pattern, further lines that are fine
     grep -E "$2" "$code" | grep -E "^[^:]*:[0-9]*: .*($3)" | grep -vE "${4:-^$}" >"$found"
     check "$1" "$found"
