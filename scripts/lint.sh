@@ -97,7 +97,7 @@ printf '%s\n' $sources | grep -v '^test/' | xargs grep -nE '^[[:space:]]*#[[:spa
     function room(path) { return path ~ /\// ? gensub_dir(path) : path }
     function gensub_dir(path) { sub(/\/[^\/]*$/, "", path); return path }
     BEGIN {
-        n = split("base io weights nn nn/segvol vol segfm.c tools demo bench", order, " ")
+        n = split("base io weights nn nn/segvol vol train segfm.c tools demo bench", order, " ")
         for (i = 1; i <= n; i++) rank[order[i]] = i
         rank["segfm.h"] = rank["base"] + 0.5 # it needs status.h alone
     }
@@ -122,7 +122,7 @@ check 'includes point down, each to a room’s one header' "$found"
 objects=$out/gcc-float-1
 archive=$objects/libsegfm.a
 if have nm 'symbols' && have objdump 'sections'; then
-    rooms='(base|io|weights|nn|segvol|vol)_[a-z0-9_]*'
+    rooms='(base|io|weights|nn|segvol|vol|train)_[a-z0-9_]*'
     # all that the core calls outside of itself; a square root, floor and the like are the same on every machine
     outside='mem(cpy|move|set|cmp|chr)|str(len|n?cmp|r?chr|str)|(m|c|re)alloc|aligned_alloc|free|qsort'
     outside="$outside|(sqrt|floor|ceil|rint|trunc)f?|GOMP_.*|omp_.*|__cpu_(model|indicator_init)|__assert_fail"
