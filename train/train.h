@@ -95,13 +95,8 @@ void train_draw(const train_case *c, size_t class_index, const vol_shape *window
 
 /* ---- the loss of an example (network.c) ---------------------------------------------------------------------- */
 
-/* A tensor of the model in the flat arrays of parameters, gradients, moments: in file order, without gaps. */
-typedef struct train_tensor {
-    weights_spec spec;
-    size_t at, count;
-    bool learns;  /* false: never gets a gradient (the Fourier features' matrix, text) */
-    bool touched; /* has got a gradient since train_network_plan; PyTorch's optimiser passes over one that has not */
-} train_tensor;
+/* A tensor of the model in the flat arrays of parameters, gradients, moments. */
+typedef segvol_parameter train_tensor;
 
 /* Parts of the model that are not trained; no gradients are computed below them where that saves time. */
 typedef enum train_parts {

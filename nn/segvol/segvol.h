@@ -10,8 +10,9 @@
 /* ---- the model (model.c) ------------------------------------------------------------------------------------- */
 
 typedef struct segvol_linear {
-    nn_panels weight; /* PyTorch's (out, in), packed: k = in, n = out */
-    const real *bias; /* (out) or NULL */
+    nn_panels weight;  /* PyTorch's (out, in), packed: k = in, n = out */
+    const real *bias;  /* (out) or NULL */
+    const real *plain; /* the weight as it is, where parameters are flat; else NULL */
 } segvol_linear;
 
 typedef struct segvol_norm {
@@ -50,6 +51,7 @@ typedef struct segvol_gru {
     nn_gru gru;
     segvol_linear fc_prob;  /* (hidden + 6·topk) → 2·topk */
     segvol_linear fc_coord; /* (hidden + 6·topk) → 6·topk; weight.n = 0 when the weights have none */
+    nn_gru_weights plain;   /* as segvol_linear's */
 } segvol_gru;
 
 typedef struct segvol_model {
@@ -76,6 +78,7 @@ typedef struct segvol_model {
     segvol_attention final_attention;
     segvol_norm norm_final;
     nn_conv_transpose up1, up2;         /* output_upscaling.0 and .3 */
+    const real *up1_plain, *up2_plain;  /* as segvol_linear's */
     segvol_norm up_norm;                /* output_upscaling.1, over the whole block */
     segvol_mlp hyper[SEGVOL_MAX_MASKS]; /* one per mask token */
     segvol_mlp iou_head;
@@ -93,6 +96,27 @@ typedef void segvol_done(void *user, const void *bytes, size_t n);
    too small. */
 segfm_status segvol_model_bind(segvol_model *model, const weights_file *file, bool corrector, nn_arena *arena,
                                int threads, segvol_done *done, void *done_user, segfm_error *error);
+
+/* A tensor among flat parameters, which lie one after the other in file order: a model that learns. */
+typedef struct segvol_parameter {
+    weights_spec spec;
+    size_t at, count;
+    bool learns;  /* false: never gets a gradient (the Fourier features' matrix, the IoU head, text) */
+    bool touched; /* has got a gradient; PyTorch's optimiser passes over a tensor that has not */
+} segvol_parameter;
+
+/* A model over flat parameters. Vectors are read where they lie, matrices from packed copies. */
+typedef struct segvol_flat {
+    segvol_model model;
+    struct segvol_task *tasks; /* the copies that are made anew */
+    size_t task_count, pieces;
+    real *coordinates;
+} segvol_flat;
+/* Everything, with the corrector, over flat (the parameters' count); flat may be NULL while counting. Copies nothing yet. */
+segfm_status segvol_model_bind_flat(segvol_flat *f, const weights_config *config, const segvol_parameter *parameters,
+                                    size_t count, const real *flat, nn_arena *arena, segfm_error *error);
+/* After parameters have changed. */
+void segvol_model_refresh(segvol_flat *f, int threads);
 
 /* SEGFM_NO_MEMORY: `what` does not fit into the arena, or into what can be addressed. */
 segfm_status segvol_does_not_fit(const char *what, const nn_arena *arena, segfm_error *error);
