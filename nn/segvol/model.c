@@ -33,10 +33,12 @@ enum { STRETCH = 7 };
 /* What the binding functions share: they only note what is to be read where, run_tasks reads. The first failure stays in
    `status`. */
 typedef struct {
-    const weights_file *file;           /* or NULL: */
-    const segvol_parameter *parameters; /* (all) of `flat` */
-    const real *flat;                   /* NULL while counting */
-    size_t all;                         /* tensors there are */
+    const weights_file
+        *file; /* or NULL: all tensors of config, one after the other from `flat` on (NULL while counting) */
+    const weights_config *config;
+    const real *flat;
+    bool offsets; /* with the optional ones */
+    size_t all;   /* tensors there may be */
     nn_arena *arena;
     task *tasks; /* (all); NULL while counting */
     size_t count, pieces;
@@ -48,20 +50,25 @@ typedef struct {
 typedef struct source {
     const weights_tensor *tensor; /* of a file; else NULL */
     const real *plain;            /* of flat parameters; NULL while counting too */
-    const size_t *shape;
-    size_t count; /* 0: there is no such tensor */
+    size_t rows, columns;         /* its first two axes */
+    size_t count;                 /* 0: there is no such tensor */
     bool half;
 } source;
 
 static source look_up(const binder *b, const char *path) {
     if (b->file != NULL) {
         const weights_tensor *t = weights_find(b->file, path);
-        return t == NULL ? (source){0} : (source){t, NULL, t->shape, t->count, t->dtype == IO_F16};
+        return t == NULL ? (source){0} : (source){t, NULL, t->shape[0], t->shape[1], t->count, t->dtype == IO_F16};
     }
-    for (size_t i = 0; i < b->all; i++) {
-        const segvol_parameter *p = &b->parameters[i];
-        if (strcmp(p->spec.name, path) == 0)
-            return (source){NULL, b->flat == NULL ? NULL : b->flat + p->at, p->spec.shape, p->count, false};
+    weights_spec spec;
+    size_t at = 0, count = 0;
+    for (size_t i = 0; weights_spec_at(b->config, i, &spec); i++, at += count) {
+        count = 0;
+        if (!spec.required && !b->offsets) continue;
+        count = 1;
+        for (int axis = 0; axis < spec.ndim; axis++) count = nn_times(count, spec.shape[axis]);
+        if (strcmp(spec.name, path) == 0)
+            return (source){NULL, b->flat == NULL ? NULL : b->flat + at, spec.shape[0], spec.shape[1], count, false};
     }
     return (source){0};
 }
@@ -188,7 +195,7 @@ static nn_panels bind_panels(binder *b, const char *prefix, const char *name, co
     source t = find(b, prefix, name);
     if (t.count == 0) return (nn_panels){0};
     if (plain != NULL) *plain = t.plain;
-    size_t n = t.shape[0], k = t.count / n;
+    size_t n = t.rows, k = t.count / n;
     void *data = nn_arena_take(b->arena, nn_panels_count(n, k), t.half ? sizeof(uint16_t) : sizeof(real));
     add_task(b, (task){.tensor = t.tensor, .plain = t.plain, .data = data, .n = n, .k = k, .read = read_panel},
              (n + NN_LANES - 1) / NN_LANES);
@@ -208,7 +215,7 @@ static nn_conv_transpose bind_conv_transpose(binder *b, const char *prefix, cons
     source t = find(b, prefix, "weight");
     if (t.count == 0) return (nn_conv_transpose){0};
     *plain = t.plain;
-    size_t in = t.shape[0], out = t.shape[1];
+    size_t in = t.rows, out = t.columns;
     real *data = nn_arena_reals(b->arena, nn_conv_transpose_count(in, out));
     size_t rows = t.count / in, tile = nn_kernels_best()->tile.rows;
     add_task(b, (task){.tensor = t.tensor, .plain = t.plain, .data = data, .n = rows, .k = in, .read = read_tile},
@@ -363,10 +370,10 @@ segfm_status segvol_model_bind(segvol_model *model, const weights_file *file, bo
     return b.status;
 }
 
-segfm_status segvol_model_bind_flat(segvol_flat *f, const weights_config *config, const segvol_parameter *parameters,
-                                    size_t count, const real *flat, nn_arena *arena, segfm_error *error) {
-    binder b = {
-        .parameters = parameters, .flat = flat, .all = count, .arena = arena, .status = SEGFM_OK, .error = error};
+segfm_status segvol_model_bind_flat(segvol_flat *f, const weights_config *config, bool offsets, const real *flat,
+                                    nn_arena *arena, segfm_error *error) {
+    binder b = {.config = config, .flat = flat, .offsets = offsets, .arena = arena, .error = error};
+    for (weights_spec spec; weights_spec_at(config, b.all, &spec);) b.all++;
     segfm_status status = bind_all(&b, &f->model, config, true, &f->coordinates);
     f->tasks = b.tasks;
     f->task_count = b.count;
@@ -394,8 +401,7 @@ static size_t mlp_width(const segvol_mlp *mlp) {
     return width;
 }
 
-/* The largest scratch of any operator that the networks call. */
-static size_t scratch_count(const segvol_model *m, size_t sparse, int threads) {
+size_t segvol_workspace_scratch(const segvol_model *m, size_t sparse, int threads) {
     const weights_config *c = &m->config;
     size_t n = 1 + c->mask_tokens + sparse, cross = c->decoder_cross_dim / c->decoder_heads;
     size_t spatial[3] = {c->spatial[0], c->spatial[1], c->spatial[2]};
@@ -419,7 +425,8 @@ segfm_status segvol_workspace_plan(segvol_workspace *ws, const segvol_model *m, 
     size_t inner = larger(dim, c->decoder_cross_dim); /* of any attention of the decoder */
     for (size_t i = 0; i < c->mask_tokens; i++) width = larger(width, mlp_width(&m->hyper[i]));
     *ws = (segvol_workspace){.max_sparse = max_sparse};
-    ws->run = (nn_run){threads, nn_arena_reals(arena, scratch_count(m, max_sparse, threads)), nn_kernels_best()};
+    ws->run =
+        (nn_run){threads, nn_arena_reals(arena, segvol_workspace_scratch(m, max_sparse, threads)), nn_kernels_best()};
     ws->patches = nn_arena_reals(arena, nn_times(tokens, patch));
     ws->normed = nn_arena_reals(arena, nn_times(tokens, dim));
     ws->qkv = nn_arena_reals(arena, nn_times(nn_times(tokens, 3), dim));
