@@ -45,7 +45,7 @@ segfm_status train_phantom(uint64_t seed, uint64_t number, const train_phantom_o
 
 /* A scan made ready to draw samples from: normalised and cropped to its foreground (SPEC 3), labels as runs. */
 typedef struct train_run_length {
-    uint32_t start, count; /* raster indices in the cropped shape */
+    uint32_t start, count; /* raster indices in the cropped shape; of one row, in ascending order */
 } train_run_length;
 typedef struct train_class {
     unsigned label;
@@ -57,12 +57,12 @@ typedef struct train_class {
 typedef struct train_case {
     vol_shape shape; /* cropped */
     double spacing[3];
-    float *image; /* 0 … 1 */
+    float *image; /* 0 … 1; in one piece of memory with the classes and their runs */
     train_class *classes;
     size_t class_count;
 } train_case;
-/* voxels, labels (shape). min_voxels: smaller classes are left out. SEGFM_BAD_INPUT: a voxel is not finite, or nothing is
-   labelled in the foreground. */
+/* voxels, labels (shape). min_voxels, of the foreground: smaller classes are left out. SEGFM_BAD_INPUT: a voxel is not
+   finite (its coordinates are named), all have one value, or the foreground has no class. */
 segfm_status train_case_make(const float *voxels, const uint16_t *labels, vol_shape shape, const double spacing[3],
                              uint64_t min_voxels, int threads, train_case *out, segfm_error *error);
 void train_case_free(train_case *c);
@@ -77,15 +77,17 @@ typedef struct train_augmentation {
     double flip;               /* probability per axis (0.2) */
     double scale, scale_range; /* intensity · (1 + U(−range, range)): probability, range (0.2, 0.2) */
     double shift, shift_range; /* intensity + U(−range, range) (0.2, 0.2) */
+    double slice_box;          /* probability: the box is vol_mask_prompt_box's, not the bounds (0.5) */
     unsigned box_jitter;       /* largest shift of the box, in 256ths of the window's size (2) */
 } train_augmentation;
 train_augmentation train_augmentation_default(void);
 
-/* One example of a window. The caller owns the arrays (spatial). */
+/* One example of a window. The caller owns the arrays (spatial). Box: bounds of what the window shows of the object, or those
+   of its middle slice (vol_mask_prompt_box), then extended in y and x. */
 typedef struct train_sample {
     real *image;
     uint8_t *truth; /* 1: inside */
-    real box[6];    /* z0,y0,x0,z1,y1,x1 in the window, inclusive; of what the window shows of the object */
+    real box[6];    /* z0,y0,x0,z1,y1,x1 in the window, inclusive */
     bool empty;     /* the window shows nothing of the object (box: −1) */
 } train_sample;
 size_t train_draw_bytes(const vol_shape *window);
