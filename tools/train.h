@@ -76,8 +76,8 @@ typedef struct train_position {
     uint64_t log_bytes, evaluation_bytes; /* of log.csv and evaluation.csv */
     uint64_t data_hash;
     double epoch_sum;    /* of the losses of this epoch's steps */
-    double epoch_before; /* mean loss of the epoch before; negative: none */
-    double best;         /* the best evaluation; negative: none */
+    double epoch_before; /* mean loss of the epoch before; NAN: none */
+    double best;         /* the best evaluation; NAN: none */
 } train_position;
 
 /* Writes DIR/checkpoint.bin, whole or not at all. text: the settings. */
@@ -119,5 +119,32 @@ segfm_status train_log_add(train_log *l, const char *line, segfm_error *error);
 /* What was added is in the file. */
 segfm_status train_log_sync(train_log *l, segfm_error *error);
 void train_log_close(train_log *l);
+
+/* ---- a run (train_loop.c) -------------------------------------------------------------------------------------- */
+
+typedef struct train_run {
+    const char *folder;
+    tool_common common; /* threads: never 0 */
+    train_settings settings;
+    train_data data;
+    tool_cases evaluated;
+    train_network network;
+    train_optimiser optimiser;
+    train_sample sample;
+    void *scratch; /* of train_draw */
+    void *memory;  /* of all four */
+    size_t bytes;  /* its size */
+    train_position position;
+    train_log log, evaluations;
+} train_run;
+/* Takes the memory that a run with these settings needs. */
+segfm_status train_run_plan(train_run *r, segfm_error *error);
+/* Opens the logs, cut back to the position. */
+segfm_status train_run_open_logs(train_run *r, segfm_error *error);
+/* Writes checkpoint.bin and last.segfm. */
+segfm_status train_run_save(train_run *r, segfm_error *error);
+/* Steps and evaluations until the last step, or until a signal asks to stop; saves now and then and at the end. */
+segfm_status train_run_loop(train_run *r, bool *interrupted, segfm_error *error);
+void train_run_close(train_run *r);
 
 #endif

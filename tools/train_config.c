@@ -113,6 +113,7 @@ static const key keys[] = {
     AUGMENT(scale_range, 1, "by a factor of 1 - this to 1 + this"),
     AUGMENT(shift, 1, "probability of shifting them"),
     AUGMENT(shift_range, 1, "by up to this"),
+    AUGMENT(slice_box, 1, "probability of a box that is the object's middle slice's, extruded"),
     WHOLES(box_jitter, 0, 255, "largest shift of the box, in 256ths of the window"),
 
     TITLE("Along the way."),
@@ -407,7 +408,7 @@ segfm_status train_settings_check(const train_settings *s, segfm_error *error) {
     const train_augmentation *a = &s->augmentation;
     const char *problem = NULL;
     segfm_status status = weights_check_config(&s->sizes, error);
-    if (status != SEGFM_OK) return base_fail(error, SEGFM_BAD_INPUT, "%s", error->message);
+    if (status != SEGFM_OK) return status;
     if (all_zero(s->corrections, TRAIN_MAX_CORRECTIONS + 1)) problem = "corrections: need a weight above 0";
     else if (!(a->resize + a->crop > 0)) problem = "resize, crop: need a weight above 0";
     else if (!(a->positive + a->negative > 0)) problem = "positive, negative: need a weight above 0";

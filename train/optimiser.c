@@ -12,10 +12,11 @@ double train_rate(const train_schedule *s, uint64_t step) {
     return s->floor + (s->rate - s->floor) * ((1 + cosine) / 2);
 }
 
-static size_t largest_tensor(const train_network *n) {
+static size_t largest_tensor(const weights_config *c) {
+    weights_spec spec;
     size_t largest = 0;
-    for (size_t i = 0; i < n->tensor_count; i++)
-        if (n->tensors[i].count > largest) largest = n->tensors[i].count;
+    for (size_t i = 0, n = 0; weights_spec_at(c, i, &spec); i++)
+        if (base_count(spec.shape, spec.ndim, 1, &n) && n > largest) largest = n;
     return largest;
 }
 
@@ -23,7 +24,7 @@ void train_optimiser_plan(train_optimiser *o, const train_network *n, int thread
     o->m = nn_arena_reals(arena, n->count);
     o->v = nn_arena_reals(arena, n->count);
     o->steps = nn_arena_take(arena, n->tensor_count, sizeof *o->steps);
-    o->run = (nn_run){threads, nn_arena_reals(arena, nn_loss_scratch(largest_tensor(n))), nn_kernels_best()};
+    o->run = (nn_run){threads, nn_arena_reals(arena, nn_loss_scratch(largest_tensor(&n->config))), nn_kernels_best()};
     if (arena->base == NULL || arena->failed) return;
     memset(o->m, 0, n->count * sizeof *o->m);
     memset(o->v, 0, n->count * sizeof *o->v);

@@ -182,7 +182,7 @@ typedef struct train_optimiser {
     uint64_t *steps; /* (tensor_count) steps that a tensor has made: as in PyTorch, none before it has got a gradient */
     nn_run run;
 } train_optimiser;
-/* Lays it out in the arena, with everything 0 (when not counting); n is planned (counting will do). */
+/* Lays it out in the arena, with everything 0 (when not counting); n is planned, or counted. */
 void train_optimiser_plan(train_optimiser *o, const train_network *n, int threads, nn_arena *arena);
 /* Gradients to 0, before the examples of a step. */
 void train_optimiser_clear(train_network *n);
