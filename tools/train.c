@@ -39,7 +39,7 @@ static segfm_status take_sizes(const char *path, train_settings *s, tool_model *
     status = weights_open(bytes, size, file, error);
     if (status == SEGFM_OK) status = weights_verify(file, error);
     if (status != SEGFM_OK) return base_fail_where(error, status, path);
-    return train_settings_take_sizes(s, &file->config, error);
+    return train_settings_take_sizes(s, file, error);
 }
 
 /* The settings of a new run, and the weights that it begins with. */

@@ -25,7 +25,7 @@ typedef struct train_settings {
     double settled;
     double corrections[TRAIN_MAX_CORRECTIONS + 1];
     double consistency, boundary;
-    int64_t parts, recompute;
+    int64_t parts, all_clicks, slice_dice, recompute;
     train_augmentation augmentation;
     int64_t box_jitter;
     int64_t checkpoint_every, evaluate_every, evaluate_clicks, evaluate_min_voxels;
@@ -43,7 +43,7 @@ segfm_status train_settings_write(const train_settings *s, bool remarks, io_buff
 /* What contradicts. */
 segfm_status train_settings_check(const train_settings *s, segfm_error *error);
 /* Takes the sizes of the weights that a run begins with. Those that were given must agree; a corrector's may be added. */
-segfm_status train_settings_take_sizes(train_settings *s, const weights_config *sizes, segfm_error *error);
+segfm_status train_settings_take_sizes(train_settings *s, const weights_file *file, segfm_error *error);
 /* A run with the settings `before` may go on with `now`; else SEGFM_BAD_USAGE names the first key that differs. */
 segfm_status train_settings_same(const train_settings *before, const train_settings *now, segfm_error *error);
 

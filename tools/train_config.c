@@ -65,7 +65,7 @@ static const key keys[] = {
     SIZES(gru_hidden, 1, "their state"),
     SIZES(topk, 1, "points that a correction looks at, of each kind"),
     SIZES(text_dim, 1, "width of a text encoder's output, which is carried along; 0: none"),
-    CHOICES(offsets, no_yes, "the corrector also moves its points (a second head, fc_coord)"),
+    CHOICES(offsets, no_yes, "with the corrector's second head, which moves its points; no loss has a gradient for it"),
     CHOICES(variant, variants, "corrections as described, or as the published code makes them"),
 
     TITLE("What is learned from."),
@@ -101,6 +101,8 @@ static const key keys[] = {
     NUMBERS(consistency, 1, 0, 1e30, "weight of the loss between a mask before and after its correction"),
     NUMBERS(boundary, 1, 0, 1e30, "weight of the boundary loss, in stage box_points"),
     {"parts", PARTS, AT(parts), 1, 0, 0, part_names, "what learns: all, or of encoder+decoder+corrector", false},
+    CHOICES(all_clicks, no_yes, "the second decoder pass is told all clicks, as a session is; no: the last one"),
+    CHOICES(slice_dice, no_yes, "the Dice loss is a mean over slices, as the published code's for a batch of one"),
     CHOICES(recompute, no_yes, "less memory, more time; the same result"),
 
     TITLE("Changes to a sample."),
@@ -146,7 +148,6 @@ void train_settings_default(train_settings *s) {
                   .gru_blocks = 5,
                   .gru_hidden = 64,
                   .topk = 32},
-        .offsets = 1,
         .source = TRAIN_PAIRS,
         .phantoms = 0.5,
         .phantoms_each = 8,
@@ -427,7 +428,8 @@ static bool is_corrector(const key *k) {
     return k->at == AT(sizes.gru_blocks) || k->at == AT(sizes.gru_hidden) || k->at == AT(sizes.topk);
 }
 
-segfm_status train_settings_take_sizes(train_settings *s, const weights_config *sizes, segfm_error *error) {
+segfm_status train_settings_take_sizes(train_settings *s, const weights_file *file, segfm_error *error) {
+    const weights_config *sizes = &file->config;
     for (size_t i = 0; i < KEYS; i++) {
         char want[VALUE], got[VALUE];
         const key *k = &keys[i];
@@ -440,5 +442,6 @@ segfm_status train_settings_take_sizes(train_settings *s, const weights_config *
                              k->name, want, got);
         memcpy(target_of(s, k), value_of(&theirs, k), (size_t)k->count * sizeof(uint32_t));
     }
+    if (!s->given[find_key("offsets") - keys]) s->offsets = weights_find(file, "gru_blocks.0.fc_coord.weight") != NULL;
     return SEGFM_OK;
 }

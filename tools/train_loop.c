@@ -35,10 +35,10 @@ static bool goes_on(void *user, int64_t done, int64_t total) {
 
 /* ---- memory ---------------------------------------------------------------------------------------------------- */
 
-/* The most corrections that the weights let be drawn. */
+/* The most corrections that the weights let be drawn; room for one where there is a corrector. */
 static int most_corrections(const train_settings *s) {
     int most = s->sizes.gru_blocks > 0 ? TRAIN_MAX_CORRECTIONS : 0;
-    while (most > 0 && !(s->corrections[most] > 0)) most--;
+    while (most > 1 && !(s->corrections[most] > 0)) most--;
     return most;
 }
 
@@ -49,6 +49,8 @@ static segfm_status lay_out(train_run *r, nn_arena *arena, segfm_error *error) {
     size_t voxels = nn_times(nn_times(n[0], n[1]), n[2]);
     train_network_options options = {.offsets = s->offsets != 0 && s->sizes.gru_blocks > 0,
                                      .recompute = s->recompute != 0,
+                                     .all_clicks = s->all_clicks != 0,
+                                     .slice_dice = s->slice_dice != 0,
                                      .max_corrections = most_corrections(s),
                                      .variant = (vol_variant)s->variant,
                                      .parts = (unsigned)s->parts};
