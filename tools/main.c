@@ -104,7 +104,7 @@ static const command commands[] = {
      "  that have any of it).\n"},
     {"train", command_train, "labelled scans or phantoms → weights",
      "segfm train (--pairs LIST.tsv) --out DIR [--config FILE] [--init W] [--resume] [--steps N] [--seed S]\n"
-     "segfm train --defaults\n\n"
+     "segfm train --defaults [--config FILE]\n\n"
      "  Learns by AdamW: windows of the scans with boxes, simulated clicks and corrections. The same settings, scans "
      "and\n"
      "  seed give the same weights to the bit, with any number of threads, interrupted or not. Into DIR:\n"
@@ -117,7 +117,7 @@ static const command commands[] = {
      "                min_voxels) is named, counted and left out; without a good one the exit code is 3. All are kept\n"
      "                in memory: the scan's foreground as floats, its labels as runs. Not with `source phantoms`\n"
      "  --config FILE lines `key value` or `key = value`, # begins a remark; what is not in it has its default\n"
-     "  --defaults    prints all keys with defaults and what they mean: a FILE to start from\n"
+     "  --defaults    prints all keys with their values and what they mean: a FILE to start from\n"
      "  --init W      begins with these weights and their sizes. Where they have no corrector one can be added\n"
      "  --resume      goes on with the run in DIR; --config and --init may be left out, and must agree when given.\n"
      "                Only steps, checkpoint_every and evaluate_every may differ. Without a checkpoint it begins\n"

@@ -68,11 +68,14 @@ static segfm_status old_settings(const arguments *a, const train_checkpoint *c, 
     return status == SEGFM_OK ? train_settings_check(s, error) : status;
 }
 
-static segfm_status print_defaults(segfm_error *error) {
+/* The settings as they would be, with what each key means. */
+static segfm_status print_settings(const arguments *a, segfm_error *error) {
     train_settings s;
     io_buffer text = {0};
     train_settings_default(&s);
-    segfm_status status = train_settings_write(&s, true, &text, error);
+    segfm_status status = a->config != NULL ? read_config(a->config, &s, error) : SEGFM_OK;
+    if (status == SEGFM_OK) status = take_options(a, &s, error);
+    if (status == SEGFM_OK) status = train_settings_write(&s, true, &text, error);
     if (status == SEGFM_OK) fputs((const char *)text.data, stdout);
     io_buffer_free(&text);
     return status;
@@ -185,7 +188,7 @@ segfm_status command_train(int argc, char **argv, segfm_error *error) {
         {"--init", .value = &a.init},   {"--resume", .flag = &a.resume},     {"--steps", .value = &a.steps},
         {"--seed", .value = &a.seed},   {"--defaults", .flag = &a.defaults}, {0}};
     segfm_status status = tool_parse(argc, argv, options, NULL, 0, &common, error);
-    if (status == SEGFM_OK && a.defaults) return print_defaults(error);
+    if (status == SEGFM_OK && a.defaults) return print_settings(&a, error);
     if (status == SEGFM_OK) status = tool_need(a.out, "--out", error);
     if (status != SEGFM_OK) return status;
     train_run *r = calloc(1, sizeof *r);

@@ -36,13 +36,12 @@ segfm_status train_log_open(const char *folder, const char *name, const char *he
 
 segfm_status train_log_add(train_log *l, const char *line, segfm_error *error) {
     size_t length = strlen(line);
-    if (fwrite(line, 1, length, l->file) != length) return fail(l, "cannot be written", error);
+    if (fwrite(line, 1, length, l->file) != length || fflush(l->file) != 0) return fail(l, "cannot be written", error);
     l->bytes += length;
     return SEGFM_OK;
 }
 
 segfm_status train_log_sync(train_log *l, segfm_error *error) {
-    if (fflush(l->file) != 0) return fail(l, "cannot be written", error);
     if (fsync(fileno(l->file)) != 0 && errno != EINVAL) return fail(l, "cannot be written", error);
     return SEGFM_OK;
 }

@@ -291,8 +291,10 @@ static segfm_status go_on(train_run *r, uint64_t *saved, segfm_error *error) {
     segfm_status status = SEGFM_OK;
     while (status == SEGFM_OK && stop_asked == 0) {
         if (evaluation_is_due(r)) {
-            status = evaluate(r, error);
             *saved = UINT64_MAX;
+            status = evaluate(r, error);
+            if (status == SEGFM_OK) status = train_run_save(r, error);
+            if (status == SEGFM_OK) *saved = r->position.step;
         }
         if (status != SEGFM_OK || r->position.step >= steps) break;
         status = step(r, started, &loss, error);
