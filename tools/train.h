@@ -40,6 +40,8 @@ segfm_status train_settings_read(train_settings *s, const char *text, segfm_erro
 segfm_status train_settings_set(train_settings *s, const char *key, const char *value, segfm_error *error);
 /* Appends the whole text, terminated, which reads back to the same; with remarks it is the manual of the keys. */
 segfm_status train_settings_write(const train_settings *s, bool remarks, io_buffer *out, segfm_error *error);
+/* Of all but what a run may go on with differently. */
+uint64_t train_settings_hash(const train_settings *s);
 /* What contradicts. */
 segfm_status train_settings_check(const train_settings *s, segfm_error *error);
 /* Takes the sizes of the weights that a run begins with. Those that were given must agree; a corrector's may be added. */

@@ -262,19 +262,13 @@ static bool has_tensor(void *user, const weights_spec *spec) { return find_tenso
 segfm_status train_weights_bytes(const train_network *n, const train_settings *s, uint64_t step, io_buffer *out,
                                  segfm_error *error) {
     char provenance[256];
-    io_buffer text = {0};
-    segfm_status status = train_settings_write(s, false, &text, error);
-    if (status == SEGFM_OK) {
-        snprintf(provenance, sizeof provenance,
-                 "segfm " SEGFM_VERSION " train: seed %lld, step %llu, settings XXH64 %016llx", (long long)s->seed,
-                 (unsigned long long)step, (unsigned long long)base_xxh64(text.data, text.size, 0));
-        weights_write_options options = {
-            .variant = s->variant == VOL_UPSTREAM ? "upstream" : "seed", .provenance = provenance, .has = has_tensor};
-        void *source = (void *)(uintptr_t)n; /* a source's user is not const; it only reads */
-        status = weights_write(&n->config, &options, tensor_values, source, weights_sink_buffer, out, error);
-    }
-    io_buffer_free(&text);
-    return status;
+    snprintf(provenance, sizeof provenance,
+             "segfm " SEGFM_VERSION " train: seed %lld, step %llu, settings XXH64 %016llx", (long long)s->seed,
+             (unsigned long long)step, (unsigned long long)train_settings_hash(s));
+    weights_write_options options = {
+        .variant = s->variant == VOL_UPSTREAM ? "upstream" : "seed", .provenance = provenance, .has = has_tensor};
+    void *source = (void *)(uintptr_t)n; /* a source's user is not const; it only reads */
+    return weights_write(&n->config, &options, tensor_values, source, weights_sink_buffer, out, error);
 }
 
 segfm_status train_weights_take(train_network *n, const weights_file *file, segfm_error *error) {

@@ -378,6 +378,18 @@ segfm_status train_settings_write(const train_settings *s, bool remarks, io_buff
     return status;
 }
 
+uint64_t train_settings_hash(const train_settings *s) {
+    uint64_t hash = 0;
+    for (size_t i = 0; i < KEYS; i++) {
+        char value[VALUE];
+        if (keys[i].name == NULL || keys[i].extends) continue;
+        format_value(s, &keys[i], value);
+        hash = base_xxh64(keys[i].name, strlen(keys[i].name), hash);
+        hash = base_xxh64(value, strlen(value), hash);
+    }
+    return hash;
+}
+
 /* A cosine that ends at the last step bends when the last step is another. */
 static bool may_differ(const key *k, const train_settings *s) {
     bool is_steps = k->kind == WHOLE && k->at == AT(steps);
