@@ -126,6 +126,16 @@ static const command commands[] = {
      "  SIGINT and SIGTERM (Ctrl-C): the step is finished and saved, the exit code is 0; a second one kills. Killed "
      "at\n"
      "  any moment, a run can be resumed from its last checkpoint.\n"},
+    {"phantom", command_phantom, "labelled synthetic scans, as many as wanted",
+     "segfm phantom --out DIR --count N [--seed S] [--first K] [--size nx,ny,nz]\n\n"
+     "  Random anatomy as CT, MR, PET, ultrasound or a microscope would show it: DIR/phantom-NNNN.nii.gz, its labels\n"
+     "  DIR/phantom-NNNN_label.nii.gz (1 to 8 classes of at least 100 voxels), and DIR/list.tsv, which lists the "
+     "pairs\n"
+     "  for --pairs. A phantom is a function of seed, number and size alone.\n\n"
+     "  --count N     so many\n"
+     "  --seed S      of the series (default 0)\n"
+     "  --first K     number of the first (default 0)\n"
+     "  --size S      voxels along x, y and z (default: random, x and y 64 to 128, z 24 to 64)\n"},
     {"session", command_session, "a dialogue: open, box, click, undo, … one command a line, JSON answers",
      "segfm session [-w W]\n\n"
      "  Reads commands from standard input, answers each with one JSON object on a line of standard output:\n"

@@ -12,7 +12,7 @@
 /* argv[0] is the subcommand's name. */
 typedef segfm_status tool_command(int argc, char **argv, segfm_error *error);
 tool_command command_segment, command_predict, command_convert, command_info, command_trace, command_compare,
-    command_metrics, command_eval, command_train, command_session, command_selftest, command_bench;
+    command_metrics, command_eval, command_train, command_phantom, command_session, command_selftest, command_bench;
 
 /* ---- options (options.c) ------------------------------------------------------------------------------------- */
 

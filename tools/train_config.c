@@ -80,7 +80,7 @@ static const key keys[] = {
     TITLE("Steps."),
     WHOLES(batch, 1, MOST, "samples of a step"),
     {"steps", WHOLE, AT(steps), 1, 0, HUGE_WHOLE, NULL, "steps of the run (--steps)", true},
-    WHOLES(seed, 0, HUGE_WHOLE, "of everything random (--seed)"),
+    WHOLES(seed, 0, HUGE_WHOLE, "of everything random (--seed); phantoms are those of `segfm phantom` with this seed"),
     NUMBERS(rate, 1, 0, 1e3, "learning rate after the warm-up; 1e-5 for weights that are trained already"),
     WHOLES(warmup, 0, HUGE_WHOLE, "steps in which it rises to that"),
     CHOICES(schedule, schedules, "of the rate after the warm-up"),

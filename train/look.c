@@ -106,9 +106,11 @@ static void fan(phantom *p) {
 
 /* Speckle: the length of a random complex number, whose parts are smooth along the beam's width; then the logarithm. */
 static void look_ultrasound(phantom *p) {
-    double width = train_between(p, 0.6, 1.4), depth = train_between(p, 0.35, 0.7), along[3] = {width, depth, width};
+    double width = train_between(p, 0.7, 2.2), depth = width * train_between(p, 0.4, 0.8),
+           along[3] = {width, depth, width};
     float gain = (float)(0.7071 / train_blur_gain(along)), compression = (float)train_between_log(p, 3, 60);
-    float fade = (float)(train_between(p, 0, 0.8) / (double)p->shape.n[1]), speckle = (float)train_between(p, 0.4, 1);
+    float fade = (float)(train_between(p, 0, 0.8) / (double)p->shape.n[1]),
+          speckle = (float)train_between(p, 0.25, 0.9);
     float top = (float)(1 / (double)nn_log1p((real)(1.6f * compression)));
     blur(p, 0.3, 0.8);
     train_noise(p, p->distance);

@@ -5,7 +5,7 @@
 
 #include "phantom.h"
 
-enum { ATTEMPTS = 8, SMALLEST = 8, FIELDS = 8 };
+enum { ATTEMPTS = 8, FIELDS = 8 };
 
 /* Steps of the streams: a phantom's first attempt, its second, … */
 static const uint64_t stream_step = 0x7068616E746F6DU; /* "phantom": not a training step's */
@@ -23,10 +23,12 @@ static segfm_status check_options(const train_phantom_options *o, train_phantom_
         if (o->smallest[k] == 0 && o->largest[k] == 0) continue;
         out->smallest[k] = o->smallest[k] != 0 ? o->smallest[k] : o->largest[k];
         out->largest[k] = o->largest[k] != 0 ? o->largest[k] : o->smallest[k];
-        if (out->smallest[k] < SMALLEST || out->largest[k] > PHANTOM_LONGEST || out->smallest[k] > out->largest[k])
+        if (out->smallest[k] < TRAIN_PHANTOM_SMALLEST || out->largest[k] > TRAIN_PHANTOM_LARGEST ||
+            out->smallest[k] > out->largest[k])
             return base_fail(error, SEGFM_BAD_USAGE,
                              "phantom: got %lld to %lld voxels along axis %d (z,y,x), need %d to %d in ascending order",
-                             (long long)out->smallest[k], (long long)out->largest[k], k, SMALLEST, PHANTOM_LONGEST);
+                             (long long)out->smallest[k], (long long)out->largest[k], k, TRAIN_PHANTOM_SMALLEST,
+                             TRAIN_PHANTOM_LARGEST);
     }
     return SEGFM_OK;
 }

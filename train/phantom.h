@@ -6,7 +6,7 @@
 
 #include "train.h"
 
-enum { PHANTOM_LONGEST = 1024, PHANTOM_CLASSES = 8, PHANTOM_MIN_VOXELS = 100 };
+enum { PHANTOM_LONGEST = TRAIN_PHANTOM_LARGEST, PHANTOM_CLASSES = 8, PHANTOM_MIN_VOXELS = 100 };
 
 /* What kind of scanner. The units of values: CT Hounsfield, PET uptake, others 0 (black) to about 1. */
 typedef enum phantom_look { LOOK_CT, LOOK_MR, LOOK_PET, LOOK_ULTRASOUND, LOOK_MICROSCOPY, LOOKS } phantom_look;

@@ -31,7 +31,7 @@ static double pick_hounsfield(phantom *p, double under) {
 static double pick_value(phantom *p, double under) {
     if (p->look == LOOK_CT) return pick_hounsfield(p, under);
     if (p->look == LOOK_PET) {
-        if (train_chance(p, 0.15)) return under * train_between(p, 0.1, 0.4);
+        if (train_chance(p, 0.06)) return under * train_between(p, 0.1, 0.4);
         return (under + 0.2) * train_between_log(p, 1.6, 12);
     }
     double sign = train_chance(p, 0.5) ? 1 : -1;
@@ -213,6 +213,21 @@ static void paint_ribs(phantom *p, const phantom_blob *body) {
     }
 }
 
+/* What fills the room between organs: folds of fat, muscles, bowel, small vessels; never asked for. */
+static void paint_clutter(phantom *p, int64_t count) {
+    double strength = train_between_log(p, 0.2, 1);
+    for (int64_t i = 0; i < count; i++) {
+        phantom_blob b;
+        pick_blob(p, shorter_side(p) * train_between_log(p, 0.02, 0.12), &b);
+        double stretched = train_between_log(p, 1, 4);
+        b.radius[train_whole(p, 0, 2)] *= stretched;
+        double under = value_at(p, b.centre), value = pick_value(p, under);
+        if (p->look == LOOK_CT && (value > 250 || value < -200) && train_chance(p, 0.8)) value = under > -30 ? -90 : 50;
+        phantom_paint paint = new_paint(p, under + strength * (value - under), PAINT_KEEP);
+        train_paint(p, train_blob(p, &b), &paint);
+    }
+}
+
 /* ---- organs --------------------------------------------------------------------------------------------------- */
 
 static void paint_plain(phantom *p, const phantom_blob *b, double value, double labelled) {
@@ -290,15 +305,16 @@ static void paint_folded(phantom *p, const phantom_blob *shape, double value, do
 
 typedef void paint_organ(phantom *p, const phantom_blob *b, double value, double labelled);
 
-static void paint_organs(phantom *p, int64_t count) {
+/* The largest radius in shorter sides; probability of a label. */
+static void paint_organs(phantom *p, int64_t count, double largest, double labelled) {
     static paint_organ *const kinds[] = {paint_plain, paint_rim, paint_nested, paint_split, paint_hollow, paint_folded};
     static const double weights[] = {5, 1.2, 1.5, 1, 0.8, 0.8};
     for (int64_t i = 0; i < count; i++) {
         phantom_blob b;
         size_t kind = train_random_choice(&p->random, weights, 6);
         double smallest = kind == 5 ? 0.18 : 0.05;
-        pick_blob(p, shorter_side(p) * train_between_log(p, smallest, 0.34), &b);
-        kinds[kind](p, &b, pick_value(p, value_at(p, b.centre)), 0.75);
+        pick_blob(p, shorter_side(p) * train_between_log(p, smallest, largest), &b);
+        kinds[kind](p, &b, pick_value(p, value_at(p, b.centre)), labelled);
     }
 }
 
@@ -351,7 +367,7 @@ static void paint_vessel(phantom *p) {
 static void paint_lesions(phantom *p) {
     int64_t spots = train_chance(p, 0.6) ? 1 : train_whole(p, 2, 7);
     int label = pick_label(p, 0.7);
-    double radius = train_between_log(p, 2.2 * p->voxel, 2.2 * p->voxel + 0.09 * shorter_side(p));
+    double radius = train_between_log(p, 2.6 * p->voxel, 2.6 * p->voxel + 0.1 * shorter_side(p));
     double contrast = 0;
     for (int64_t i = 0; i < spots; i++) {
         phantom_blob b;
@@ -407,14 +423,17 @@ static void scene_anatomy(phantom *p, double with_body) {
     if (bodily) paint_body(p, &body);
     else paint_open(p);
     if (bodily && p->look != LOOK_PET && train_chance(p, 0.4)) paint_ribs(p, &body);
-    paint_organs(p, train_whole(p, 2, 7));
+    paint_clutter(p, train_whole(p, 4, 40));
+    paint_organs(p, train_whole(p, 3, 9), bodily ? 0.3 : 0.42, 0.6);
     for (int64_t i = train_whole(p, 0, 2); i > 0 && p->look != LOOK_PET; i--) paint_vessel(p);
     for (int64_t i = train_whole(p, p->look == LOOK_PET, 3); i > 0; i--) paint_lesions(p);
 }
 
 static void scene_ultrasound(phantom *p) {
-    fill(p, train_between(p, 0.15, 0.5), train_between(p, 0, 0.08));
-    paint_organs(p, train_whole(p, 1, 4));
+    double value = train_between(p, 0.15, 0.5);
+    fill(p, value, train_between(p, 0, 0.08));
+    paint_clutter(p, train_whole(p, 2, 12));
+    paint_organs(p, train_whole(p, 1, 5), 0.42, 0.7);
     if (train_chance(p, 0.4)) paint_lesions(p);
     if (train_chance(p, 0.4)) paint_vessel(p);
 }

@@ -34,10 +34,12 @@ typedef struct train_scan {
 } train_scan;
 void train_scan_free(train_scan *s);
 
+enum { TRAIN_PHANTOM_SMALLEST = 8, TRAIN_PHANTOM_LARGEST = 1024 }; /* voxels along an axis */
 typedef struct train_phantom_options {
     int64_t smallest[3], largest[3]; /* voxels along z, y, x; 0: the defaults */
 } train_phantom_options;
-/* Phantom `number` of an endless series. */
+/* Phantom `number` of an endless series: scans of random anatomy as CT, MR, PET, ultrasound or a microscope would show it,
+   with 1 to 8 classes of at least 100 voxels each. A function of seed, number and options; options NULL: the defaults. */
 segfm_status train_phantom(uint64_t seed, uint64_t number, const train_phantom_options *o, int threads, train_scan *out,
                            segfm_error *error);
 
