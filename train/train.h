@@ -167,4 +167,62 @@ void train_network_backward(train_network *n, const train_sample *sample, const 
 void train_network_loss(train_network *n, const train_sample *sample, const train_objective *objective,
                         train_losses *out);
 
+/* ---- initial weights (initial.c) ----------------------------------------------------------------------------- */
+
+/* Sets the parameters to what PyTorch's constructors draw, by kind of tensor: linear and transposed convolutions and their
+   biases U(±1/√fan in), the GRU U(±1/√hidden), norms 1 and 0, embeddings and the Fourier features' matrix normal; position
+   embeddings normal with deviation 0.02, as MONAI has them; the second head (fc_coord) 0, so that no point moves at first. */
+void train_initial(train_network *n, uint64_t seed);
+
+/* ---- the optimiser (optimiser.c) ----------------------------------------------------------------------------- */
+
+/* The learning rate: a linear warm-up, then constant, or half a cosine from `rate` down to `floor` at step `steps`. */
+typedef struct train_schedule {
+    double rate, floor;
+    uint64_t warmup, steps;
+    bool cosine;
+} train_schedule;
+double train_rate(const train_schedule *s, uint64_t step); /* of step `step`, from 0 */
+
+typedef struct train_optimiser {
+    nn_adamw adamw;  /* its rate is set with each step */
+    double clip;     /* largest norm of all gradients together; 0: none */
+    real *m, *v;     /* (count) the moments */
+    uint64_t *steps; /* (tensor_count) steps that a tensor has made: as in PyTorch, none before it has got a gradient */
+    nn_run run;
+} train_optimiser;
+/* Lays it out in the arena, with everything 0 (when not counting); n is planned, or counted. */
+void train_optimiser_plan(train_optimiser *o, const train_network *n, int threads, nn_arena *arena);
+/* Gradients to 0, before the examples of a step. */
+void train_optimiser_clear(train_network *n);
+/* The norm of the gradients; if it is finite, one step with them, clipped as torch.nn.utils.clip_grad_norm_ does. If it is
+   not, nothing changes. train_network_refresh is left to the caller. */
+double train_optimiser_step(train_optimiser *o, train_network *n, double rate);
+
+/* ---- which sample is which (order.c) ------------------------------------------------------------------------- */
+
+/* Where the samples come from. Number i of a run is a function of this and i alone. */
+typedef struct train_order {
+    uint64_t seed;
+    size_t cases;         /* 0: phantoms only */
+    double phantoms;      /* share of samples that are of phantoms, 0 … 1; with no cases all are */
+    uint64_t per_phantom; /* samples of one phantom, one after the other; ≥ 1 */
+    size_t *turn;         /* (cases) memory of the caller: the order of the cases … */
+    uint64_t pass;        /* … in this pass */
+    bool ready;           /* turn holds it */
+} train_order;
+typedef struct train_place {
+    bool phantom;
+    uint64_t number; /* of the phantom; of a case its index */
+    uint64_t turn;   /* the class is this modulo the number of classes, so that each gets its turn */
+} train_place;
+/* The cases come in passes, each in an order of its own; in pass p every case shows its class number p, so that classes
+   cycle over those that a case has (SPEC 8). */
+train_place train_order_at(train_order *o, uint64_t i);
+
+/* Streams of train_random_at beside those of a step's samples: what is drawn for a step, a pass, a tensor as a whole. */
+#define TRAIN_STREAM_STEP (UINT64_MAX - 0)
+#define TRAIN_STREAM_PASS (UINT64_MAX - 1)
+#define TRAIN_STREAM_TENSOR (UINT64_MAX - 2)
+
 #endif
