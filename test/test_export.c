@@ -215,9 +215,7 @@ static void test_own_refused(void) {
     refuse_own("K\x01", "position_embeddings' is missing"); /* not ours */
     refuse_own("}", "needs 'spatial': 3 numbers");
     refuse_own("}(Vspatial\n(K\x02K\x04tu", "needs 'spatial': 3 numbers");
-    refuse_own("}(Vspatial\n(K\x02K\x04K\x30Nt"
-               "u",
-               "needs 'spatial': 3 numbers");
+    refuse_own("}(Vspatial\n(K\x02K\x04K\x06K\x01tu", "needs 'spatial': 3 numbers");
     refuse_own("}(Vspatial\n(K\x02K\x04Ntu", "needs 'spatial': 3 numbers");
     refuse_own("}(Vspatial\n(I2\nI4\nI-6\ntu", "needs 'spatial': 3 numbers");
     refuse_own("}(Vspatial\n(I2\nI4\nI1048577\ntu", "needs 'spatial': 3 numbers");
