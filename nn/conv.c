@@ -174,3 +174,107 @@ void nn_conv_transpose_gelu_product(const nn_run *run, const size_t grid[3], con
     conv_task t = {run->kernels, conv, grid, x, cell_stride, channel_stride, y, packed, rows};
     forward(run, &t, threads);
 }
+
+/* Backward of the convolution: blocks of cells, whose dy become rows as the weights' rows are, (cells, out·8). Two products do
+   the rest; a block is a whole number of chunks, so that the sums over cells are those of one product. */
+#ifndef SEGFM_TINY
+enum { BLOCK = 4 * NN_CHUNK };
+#else
+enum { BLOCK = NN_CHUNK };
+#endif
+
+/* Weights as a right operand; a block's rows, and these as a right operand one way or the other; then the product's own. */
+typedef struct backward_sizes {
+    size_t weights, rows, packed;
+} backward_sizes;
+
+static backward_sizes backward_sizes_of(const size_t grid[3], size_t in, size_t out) {
+    size_t cells = nn_times(grid[0], nn_times(grid[1], grid[2])), taps = nn_times(out, TAPS);
+    size_t block = smaller(BLOCK, cells), across = nn_panels_count(taps, block), along = nn_panels_count(block, taps);
+    return (backward_sizes){nn_panels_count(in, taps), nn_times(block, taps), across > along ? across : along};
+}
+
+size_t nn_conv_transpose_backward_scratch(const size_t grid[3], size_t in, size_t out, int threads) {
+    backward_sizes z = backward_sizes_of(grid, in, out);
+    size_t cells = nn_times(grid[0], nn_times(grid[1], grid[2]));
+    size_t products = nn_plus(nn_plus(z.weights, z.rows), nn_plus(z.packed, nn_matmul_scratch(threads)));
+    size_t sums = nn_layernorm_scratch(nn_times(cells, TAPS));
+    return products > sums ? products : sums;
+}
+
+/* dy of `cells` cells from `first` on → rows (cells, out·8) */
+static void gather(const nn_run *run, const size_t grid[3], size_t first, size_t cells, size_t out, const real *dy,
+                   real *rows) {
+    size_t voxels = TAPS * grid[0] * grid[1] * grid[2];
+    (void)run;
+#pragma omp parallel for num_threads(nn_team(run->threads, nn_times(cells, out))) schedule(static)
+    for (ptrdiff_t i = 0; i < (ptrdiff_t)cells; i += NN_LANES) {
+        places p = places_of(grid, first + (size_t)i, smaller(cells - (size_t)i, NN_LANES));
+        for (size_t c = 0; c < out; c++)
+            for (size_t l = 0; l < p.lanes; l++) {
+                const real *from = dy + c * voxels + p.at[l];
+                real *to = rows + (((size_t)i + l) * out + c) * TAPS;
+                for (size_t tap = 0; tap < TAPS; tap++) to[tap] = from[tap_offset(grid, tap)];
+            }
+    }
+}
+
+void nn_conv_transpose_backward(const nn_run *run, const size_t grid[3], size_t in, size_t out, const real *x,
+                                size_t cell_stride, size_t channel_stride, const real *w, const real *dy, real *dx,
+                                real *dw, real *db) {
+    size_t cells = grid[0] * grid[1] * grid[2], taps = out * TAPS;
+    backward_sizes z = backward_sizes_of(grid, in, out);
+    real *weights = run->scratch, *rows = weights + z.weights, *packed = rows + z.rows;
+    nn_run inner = {run->threads, packed + z.packed, run->kernels};
+    for (size_t c = 0; db != NULL && c < out; c++) db[c] += nn_sum(run, cells * TAPS, dy + c * cells * TAPS);
+    if (dx != NULL && channel_stride == 1) nn_panels_pack(w, in, taps, taps, 1, weights, run->threads);
+    for (size_t first = 0; first < cells; first += BLOCK) {
+        size_t count = smaller(cells - first, BLOCK);
+        gather(run, grid, first, count, out, dy, rows);
+        if (dx != NULL && channel_stride == 1) {
+            const nn_panels right = {.n = in, .k = taps, .data = weights};
+            nn_matmul_add(&inner, count, rows, taps, 1, &right, dx + first * cell_stride, cell_stride);
+        } else if (dx != NULL) { /* the same elements, by columns */
+            nn_panels_pack(rows, count, taps, taps, 1, packed, run->threads);
+            const nn_panels right = {.n = count, .k = taps, .data = packed};
+            nn_matmul_add(&inner, in, w, taps, 1, &right, dx + first, channel_stride);
+        }
+        if (dw != NULL) {
+            nn_panels_pack(rows, taps, count, 1, taps, packed, run->threads);
+            const nn_panels right = {.n = taps, .k = count, .data = packed};
+            nn_matmul_add(&inner, in, x + first * cell_stride, channel_stride, cell_stride, &right, dw, taps);
+        }
+    }
+}
+
+/* Sums of each channel's blocks; then for each thread the GELU of a block and what comes down to it. */
+static size_t sum_blocks(size_t voxels) { return voxels / NN_SUM_BLOCK + (voxels % NN_SUM_BLOCK != 0); }
+
+size_t nn_gelu_product_backward_scratch(size_t channels, size_t voxels, int threads) {
+    return nn_plus(nn_times(channels, sum_blocks(voxels)), nn_times((size_t)threads, (size_t)2 * NN_SUM_BLOCK));
+}
+
+void nn_gelu_product_backward(const nn_run *run, size_t channels, size_t voxels, const real *a, const real *u,
+                              const real *dy, real *da, real *du) {
+    size_t blocks = sum_blocks(voxels);
+    real *sums = run->scratch, *threads = sums + channels * blocks;
+#pragma omp parallel for num_threads(nn_team(run->threads, nn_times(nn_times(channels, voxels), 8))) schedule(static)
+    for (ptrdiff_t task = 0; task < (ptrdiff_t)(channels * blocks); task++) {
+        size_t c = (size_t)task / blocks, at = (size_t)task % blocks * NN_SUM_BLOCK;
+        size_t n = smaller(voxels - at, NN_SUM_BLOCK);
+        real *y = threads + nn_thread() * 2 * NN_SUM_BLOCK, *down = y + NN_SUM_BLOCK, sum[NN_LANES];
+        run->kernels->gelu(n, u + c * voxels + at, y);
+        for (size_t i = 0; i < n; i++) y[i] *= dy[at + i];
+        run->kernels->sums(n, y, sum);
+        for (int width = NN_LANES / 2; width > 0; width /= 2)
+            for (int l = 0; l < width; l++) sum[l] += sum[l + width];
+        sums[task] = sum[0];
+        for (size_t i = 0; i < n; i++) down[i] = a[c] * dy[at + i];
+        run->kernels->gelu_backward(n, u + c * voxels + at, down, du + c * voxels + at);
+    }
+    for (size_t c = 0; c < channels; c++) {
+        real sum = 0;
+        for (size_t b = 0; b < blocks; b++) sum += sums[c * blocks + b];
+        da[c] += sum;
+    }
+}

@@ -25,6 +25,48 @@ void nn_relu_forward(const nn_run *run, size_t n, const real *x, real *y) {
     for (ptrdiff_t i = 0; i < (ptrdiff_t)n; i++) y[i] = x[i] < 0 ? 0 : x[i];
 }
 
+void nn_gelu_backward(const nn_run *run, size_t n, const real *x, const real *dy, real *dx) {
+#pragma omp parallel for num_threads(nn_team(run->threads, nn_times(n, 8))) schedule(static)
+    for (ptrdiff_t s = 0; s < stretches(n); s++) {
+        size_t start = (size_t)s * STRETCH;
+        run->kernels->gelu_backward(stretch_end(n, s) - start, x + start, dy + start, dx + start);
+    }
+}
+
+void nn_relu_backward(const nn_run *run, size_t n, const real *y, const real *dy, real *dx) {
+    (void)run;
+#pragma omp parallel for num_threads(nn_team(run->threads, n)) schedule(static)
+    for (ptrdiff_t i = 0; i < (ptrdiff_t)n; i++) dx[i] += y[i] > 0 ? dy[i] : 0;
+}
+
+void nn_sigmoid_backward(const nn_run *run, size_t n, const real *y, const real *dy, real *dx) {
+    (void)run;
+#pragma omp parallel for num_threads(nn_team(run->threads, n)) schedule(static)
+    for (ptrdiff_t i = 0; i < (ptrdiff_t)n; i++) dx[i] += dy[i] * y[i] * (REAL_C(1.0) - y[i]);
+}
+
+/* Threads take whole stretches of columns; the rows of a column are summed in chunks of NN_CHUNK, as a product's terms. */
+enum { COLUMNS = 64 };
+
+void nn_add_rows(const nn_run *run, size_t rows, size_t columns, const real *x, real *y) {
+    ptrdiff_t tasks = (ptrdiff_t)(columns / COLUMNS + (columns % COLUMNS != 0));
+#pragma omp parallel for num_threads(nn_team(run->threads, nn_times(rows, columns))) schedule(static)
+    for (ptrdiff_t task = 0; task < tasks; task++) {
+        size_t first = (size_t)task * COLUMNS, count = columns - first < COLUMNS ? columns - first : COLUMNS;
+        for (size_t begin = 0; begin < rows; begin += NN_CHUNK) {
+            size_t end = rows - begin < NN_CHUNK ? rows : begin + NN_CHUNK;
+            real sum[COLUMNS] = {0};
+            for (size_t r = begin; r < end; r++) {
+                const real *row = x + r * columns + first;
+#pragma omp simd
+                for (size_t c = 0; c < count; c++) sum[c] += row[c];
+            }
+            for (size_t c = 0; c < count; c++) y[first + c] += sum[c];
+        }
+    }
+    (void)run;
+}
+
 void nn_add(const nn_run *run, size_t n, const real *a, const real *b, real *y) {
     (void)run;
 #pragma omp parallel for num_threads(nn_team(run->threads, n)) schedule(static)

@@ -44,6 +44,10 @@ void nn_panels_pack(const real *b, size_t n, size_t k, size_t stride_n, size_t s
     for (ptrdiff_t p = 0; p < panels; p++) {
         size_t column = (size_t)p * NN_LANES, lanes = smaller(n - column, NN_LANES);
         real *to = data + column * k;
+        if (stride_n == 1 && lanes == NN_LANES) { /* a length that the compiler knows */
+            for (size_t i = 0; i < k; i++) memcpy(to + i * NN_LANES, b + i * stride_k + column, NN_LANES * sizeof *to);
+            continue;
+        }
         for (size_t i = 0; i < k; i++)
             for (size_t l = 0; l < NN_LANES; l++)
                 to[i * NN_LANES + l] = l < lanes ? b[i * stride_k + (column + l) * stride_n] : 0;
@@ -108,9 +112,9 @@ static void one_tile(nn_tile tile, size_t kc, const real *a, const real *b, size
             y[r * y_row + l] = bias == NULL ? t[r * NN_LANES + l] : t[r * NN_LANES + l] + bias[l];
 }
 
-/* Rows of one task: a, y point at its first; panels [begin, end) of B. scratch: SCRATCH reals. */
+/* Rows of one task: a, y point at its first; panels [begin, end) of B. add: to what y holds. scratch: SCRATCH reals. */
 static void block(const nn_kernels *kernels, size_t rows, const real *a, size_t a_row, size_t a_column,
-                  const nn_panels *b, size_t begin, size_t end, const real *bias, real *y, size_t y_row,
+                  const nn_panels *b, size_t begin, size_t end, const real *bias, bool add, real *y, size_t y_row,
                   real *scratch) {
     nn_tile tile = nn_tile_for(kernels, rows);
     real *packed = scratch, *widened = scratch + PACKED;
@@ -125,14 +129,14 @@ static void block(const nn_kernels *kernels, size_t rows, const real *a, size_t 
             const real *panel = b->half != NULL ? widened : b->data + at;
             const real *panel_bias = last && bias != NULL ? bias + column : NULL;
             for (size_t i = 0; i < rows; i += tile.rows)
-                one_tile(tile, kc, packed + i * kc, panel, smaller(rows - i, tile.rows), lanes, k == 0, panel_bias,
-                         y + i * y_row + column, y_row);
+                one_tile(tile, kc, packed + i * kc, panel, smaller(rows - i, tile.rows), lanes, k == 0 && !add,
+                         panel_bias, y + i * y_row + column, y_row);
         }
     }
 }
 
-void nn_matmul(const nn_run *run, size_t m, const real *a, size_t a_row, size_t a_column, const nn_panels *b,
-               const real *bias, real *y, size_t y_row) {
+static void matmul(const nn_run *run, size_t m, const real *a, size_t a_row, size_t a_column, const nn_panels *b,
+                   const real *bias, bool add, real *y, size_t y_row) {
     if (m == 0 || b->n == 0) return;
     int team = nn_team(run->threads, nn_times(m, nn_times(panels_of(b->n), b->k)));
     size_t threads = (size_t)team, panels = panels_of(b->n);
@@ -151,9 +155,39 @@ void nn_matmul(const nn_run *run, size_t m, const real *a, size_t a_row, size_t 
         size_t row = (size_t)task / groups * rows, begin = (size_t)task % groups * per_group;
         size_t end = smaller(begin + per_group, panels);
         if (begin < end)
-            block(run->kernels, smaller(m - row, rows), a + row * a_row, a_row, a_column, b, begin, end, bias,
+            block(run->kernels, smaller(m - row, rows), a + row * a_row, a_row, a_column, b, begin, end, bias, add,
                   y + row * y_row, y_row, run->scratch + nn_thread() * SCRATCH);
     }
+}
+
+void nn_matmul(const nn_run *run, size_t m, const real *a, size_t a_row, size_t a_column, const nn_panels *b,
+               const real *bias, real *y, size_t y_row) {
+    matmul(run, m, a, a_row, a_column, b, bias, false, y, y_row);
+}
+
+void nn_matmul_add(const nn_run *run, size_t m, const real *a, size_t a_row, size_t a_column, const nn_panels *b,
+                   real *y, size_t y_row) {
+    matmul(run, m, a, a_row, a_column, b, NULL, true, y, y_row);
+}
+
+/* The right operands of both products, one after the other in one place, then the product's own. */
+size_t nn_linear_backward_scratch(size_t rows, size_t in, size_t out, int threads) {
+    return nn_plus(nn_panels_count(in, larger(rows, out)), nn_matmul_scratch(threads));
+}
+
+void nn_linear_backward(const nn_run *run, size_t rows, size_t in, size_t out, const real *x, const real *w,
+                        const real *dy, real *dx, real *dw, real *db) {
+    real *packed = run->scratch;
+    nn_run inner = {run->threads, packed + nn_panels_count(in, larger(rows, out)), run->kernels};
+    if (dx != NULL) {
+        nn_panels_pack(w, in, out, 1, in, packed, run->threads);
+        nn_matmul_add(&inner, rows, dy, out, 1, &(nn_panels){.n = in, .k = out, .data = packed}, dx, in);
+    }
+    if (dw != NULL) {
+        nn_panels_pack(x, in, rows, 1, in, packed, run->threads);
+        nn_matmul_add(&inner, out, dy, 1, out, &(nn_panels){.n = in, .k = rows, .data = packed}, dw, in);
+    }
+    if (db != NULL) nn_add_rows(run, rows, out, dy, db);
 }
 
 void nn_matmul_naive(size_t chunk_length, size_t m, size_t n, size_t k, const real *a, size_t a_row, size_t a_column,

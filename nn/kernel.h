@@ -164,6 +164,30 @@ static void KERNEL(_gelu)(size_t n, const real *x, real *y) {
 }
 
 KERNEL_TARGET
+static void KERNEL(_gelu_backward)(size_t n, const real *x, const real *dy, real *dx) {
+    NN_SIMD_MATH
+    for (size_t i = 0; i < n; i++) {
+        real v = x[i];
+        real below = REAL_C(0.5) * (REAL_C(1.0) + nn_erf(v * REAL_C(0.70710678118654752440)));
+        real density = nn_exp(v * v * REAL_C(-0.5)) * REAL_C(0.39894228040143267794);
+        dx[i] += dy[i] * (below + v * density);
+    }
+}
+
+KERNEL_TARGET
+static void KERNEL(_score_gradients)(size_t keys, const real *restrict e, const real *restrict mean,
+                                     real *restrict ds) {
+    KERNEL(_vector) m[PARTS];
+    for (int p = 0; p < PARTS; p++) m[p] = ((const KERNEL(_loose) *)mean)[p];
+    for (size_t j = 0; j < keys; j++) {
+        const KERNEL(_loose) *from = (const KERNEL(_loose) *)(e + j * NN_LANES);
+        KERNEL(_loose) *to = (KERNEL(_loose) *)(ds + j * NN_LANES);
+        NN_UNROLL
+        for (int p = 0; p < PARTS; p++) to[p] = from[p] * (to[p] - m[p]);
+    }
+}
+
+KERNEL_TARGET
 static void KERNEL(_sums)(size_t n, const real *restrict x, real *restrict lanes) {
     KERNEL(_vector) t[PARTS] = {{0}};
     size_t i = 0;
@@ -200,6 +224,34 @@ static void KERNEL(_normalise)(size_t n, const real *x, real mean, real scale, c
 }
 
 KERNEL_TARGET
+static void KERNEL(_normalise_sums)(size_t n, const real *restrict x, real mean, real scale, const real *restrict w,
+                                    const real *restrict dy, real *restrict g, real *restrict gh) {
+    KERNEL(_vector) t[PARTS] = {{0}}, u[PARTS] = {{0}};
+    size_t i = 0;
+    for (; i + NN_LANES <= n; i += NN_LANES) {
+        NN_UNROLL
+        for (int p = 0; p < PARTS; p++) {
+            KERNEL(_vector) v = ((const KERNEL(_loose) *)(dy + i))[p] * ((const KERNEL(_loose) *)(w + i))[p];
+            t[p] += v;
+            u[p] += v * ((((const KERNEL(_loose) *)(x + i))[p] - mean) * scale);
+        }
+    }
+    for (int p = 0; p < PARTS; p++) ((KERNEL(_loose) *)g)[p] = t[p], ((KERNEL(_loose) *)gh)[p] = u[p];
+    for (size_t l = 0; i + l < n; l++) {
+        real v = dy[i + l] * w[i + l];
+        g[l] += v;
+        gh[l] += v * ((x[i + l] - mean) * scale);
+    }
+}
+
+KERNEL_TARGET
+static void KERNEL(_normalise_backward)(size_t n, const real *restrict x, real mean, real scale, const real *restrict w,
+                                        const real *restrict dy, real mean_g, real mean_gh, real *restrict dx) {
+#pragma omp simd
+    for (size_t i = 0; i < n; i++) dx[i] += scale * (dy[i] * w[i] - mean_g - (x[i] - mean) * scale * mean_gh);
+}
+
+KERNEL_TARGET
 static void KERNEL(_dots)(size_t k, const real *restrict x, const real *restrict panel, double *restrict sums) {
     double t[NN_LANES];
     memcpy(t, sums, sizeof t);
@@ -223,10 +275,14 @@ static const nn_kernels KERNEL_TABLE = {
     .low_tile = {KERNEL_LOW, KERNEL(_low_product)},
     .transpose = KERNEL(_transpose),
     .exponentials = KERNEL(_exponentials),
+    .score_gradients = KERNEL(_score_gradients),
     .gelu = KERNEL(_gelu),
+    .gelu_backward = KERNEL(_gelu_backward),
     .sums = KERNEL(_sums),
     .squares = KERNEL(_squares),
     .normalise = KERNEL(_normalise),
+    .normalise_sums = KERNEL(_normalise_sums),
+    .normalise_backward = KERNEL(_normalise_backward),
     .dots = KERNEL(_dots),
     .widen = KERNEL(_widen),
 };

@@ -65,12 +65,20 @@ typedef struct nn_kernels {
     void (*transpose)(size_t mr, const real *from, size_t row, size_t n, size_t count, real *to);
     /* s (keys,16): scores → exp(s·scale − max down the column); sum (16): the columns' sums, in chunks */
     void (*exponentials)(size_t keys, real scale, real *s, real *sum);
+    /* ds (keys,16): the scores' gradients before the softmax → e · (ds − mean), mean (16) */
+    void (*score_gradients)(size_t keys, const real *e, const real *mean, real *ds);
     void (*gelu)(size_t n, const real *x, real *y);
+    void (*gelu_backward)(size_t n, const real *x, const real *dy, real *dx);
     /* lanes (16): sums of x (n), of (x − mean)², each lane in ascending order */
     void (*sums)(size_t n, const real *x, real *lanes);
     void (*squares)(size_t n, const real *x, real mean, real *lanes);
     /* y (n) = (x − mean) · scale · w + b; y may be x */
     void (*normalise)(size_t n, const real *x, real mean, real scale, const real *w, const real *b, real *y);
+    /* With h = (x − mean)·scale: the lanes' sums of dy·w and of dy·w·h; dx += scale·(dy·w − mean_g − h·mean_gh) */
+    void (*normalise_sums)(size_t n, const real *x, real mean, real scale, const real *w, const real *dy, real *g,
+                           real *gh);
+    void (*normalise_backward)(size_t n, const real *x, real mean, real scale, const real *w, const real *dy,
+                               real mean_g, real mean_gh, real *dx);
     /* sums (16) += x (k) · a panel (k, 16), term by term */
     void (*dots)(size_t k, const real *x, const real *panel, double *sums);
     void (*widen)(size_t n, const uint16_t *half, real *out); /* finite halves */

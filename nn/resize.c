@@ -46,3 +46,56 @@ void nn_trilinear_forward(const nn_run *run, const size_t in[3], const real *x, 
                      interpolate((size_t)line % out[1], in[1], out[1]), along, out[2], mixed + nn_thread() * in[2],
                      y + (size_t)line * out[2]);
 }
+
+/* Backward, an axis at a time, the other way round: along x, along y, along z. Each element gathers what comes down to it
+   in ascending order of the axis. */
+size_t nn_trilinear_backward_scratch(const size_t in[3], const size_t out[3], int threads) {
+    (void)threads;
+    return nn_plus(nn_times(nn_times(out[0], out[1]), in[2]), nn_times(nn_times(out[0], in[1]), in[2]));
+}
+
+/* to += weight · from, lines of n */
+static void add_line(size_t n, real weight, const real *from, real *to) {
+#pragma omp simd
+    for (size_t i = 0; i < n; i++) to[i] += weight * from[i];
+}
+
+void nn_trilinear_backward(const nn_run *run, const size_t in[3], const size_t out[3], const real *dy, real *dx) {
+    size_t width = in[2], plane = in[1] * in[2];
+    real *along_x = run->scratch, *along_y = along_x + out[0] * out[1] * width;
+    int team = nn_team(run->threads, out[0] * out[1] * out[2]);
+    (void)team;
+#pragma omp parallel num_threads(team)
+    {
+#pragma omp for schedule(static)
+        for (ptrdiff_t line = 0; line < (ptrdiff_t)(out[0] * out[1]); line++) {
+            const real *from = dy + (size_t)line * out[2];
+            real *to = along_x + (size_t)line * width;
+            for (size_t i = 0; i < width; i++) to[i] = 0;
+            for (size_t i = 0; i < out[2]; i++) {
+                interpolation x = interpolate(i, width, out[2]);
+                to[x.low] += x.low_weight * from[i];
+                to[x.high] += x.high_weight * from[i];
+            }
+        }
+#pragma omp for schedule(static)
+        for (ptrdiff_t z = 0; z < (ptrdiff_t)out[0]; z++) {
+            real *to = along_y + (size_t)z * plane;
+            for (size_t i = 0; i < plane; i++) to[i] = 0;
+            for (size_t i = 0; i < out[1]; i++) {
+                interpolation y = interpolate(i, in[1], out[1]);
+                const real *from = along_x + ((size_t)z * out[1] + i) * width;
+                add_line(width, y.low_weight, from, to + y.low * width);
+                add_line(width, y.high_weight, from, to + y.high * width);
+            }
+        }
+#pragma omp for schedule(static)
+        for (ptrdiff_t y = 0; y < (ptrdiff_t)in[1]; y++)
+            for (size_t i = 0; i < out[0]; i++) {
+                interpolation z = interpolate(i, in[0], out[0]);
+                const real *from = along_y + i * plane + (size_t)y * width;
+                add_line(width, z.low_weight, from, dx + z.low * plane + (size_t)y * width);
+                add_line(width, z.high_weight, from, dx + z.high * plane + (size_t)y * width);
+            }
+    }
+}

@@ -95,11 +95,12 @@ void train_draw(const train_case *c, size_t class_index, const vol_shape *window
 
 /* ---- the loss of an example (network.c) ---------------------------------------------------------------------- */
 
-/* A tensor of the model in the flat arrays of parameters, gradients, moments: in file order, without gaps. */
+/* A tensor of the model in the flat arrays of parameters, gradients, moments, where they lie in file order without gaps. */
 typedef struct train_tensor {
     weights_spec spec;
     size_t at, count;
-    bool learns;  /* false: never gets a gradient (the Fourier features' matrix, text) */
+    bool
+        learns; /* false: never gets a gradient (the Fourier features' matrix, the IoU head, text), or shall not change */
     bool touched; /* has got a gradient since train_network_plan; PyTorch's optimiser passes over one that has not */
 } train_tensor;
 
@@ -115,6 +116,9 @@ typedef struct train_network_options {
     bool offsets;   /* with the corrector's second head (fc_coord) */
     bool recompute; /* keeps only the blocks' inputs and computes the rest again: less memory, the same bits */
     int max_corrections;
+    bool
+        all_clicks; /* the second decoder pass is told all clicks of the example, as a session is; SPEC 8: the last one */
+    bool slice_dice; /* Dice per slice: upstream's for a batch of one */
     vol_variant variant;
     unsigned parts; /* train_parts: which learn */
 } train_network_options;
@@ -122,7 +126,7 @@ typedef struct train_network_options {
 /* What is wanted of an example. */
 typedef struct train_objective {
     int corrections;            /* GRU steps: 0 … max_corrections */
-    bool points;                /* stage box_points: also a second decoder pass with the box and the last click */
+    bool points;                /* stage box_points: also a second decoder pass, with the box and clicks */
     real consistency, boundary; /* weights of these losses; 0: not used */
 } train_objective;
 

@@ -74,6 +74,18 @@ size_t vol_click_bytes(const uint8_t *prediction, const uint8_t *truth, const vo
     return count.failed ? SIZE_MAX : count.used;
 }
 
+size_t vol_click_bound(const vol_click_request *q) {
+    nn_arena count = {0};
+    vol_shape around = q->shape;
+    for (int k = 0; k < 3; k++) around.n[k] += 2;
+    size_t cells = nn_times(nn_times((size_t)around.n[0], (size_t)around.n[1]), (size_t)around.n[2]);
+    nn_arena_take(&count, vol_components_bound(q->shape), 1);
+    nn_arena_take(&count, cells, 1);
+    nn_arena_take(&count, cells, sizeof(double));
+    nn_arena_take(&count, vol_distance_scratch(around, q->threads), 1);
+    return count.failed ? SIZE_MAX : count.used;
+}
+
 /* ---- the component on its grid ------------------------------------------------------------------------------------ */
 
 typedef bool visit(void *user, const grid *g, int64_t z, int64_t y, int64_t begin, int64_t end);

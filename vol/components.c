@@ -89,6 +89,14 @@ size_t vol_components_bytes(const uint8_t *a, const uint8_t *b, vol_shape s) {
     return count.failed || runs > INT32_MAX || s.n[2] > INT32_MAX ? SIZE_MAX : count.used;
 }
 
+size_t vol_components_bound(vol_shape s) {
+    nn_arena count = {0};
+    vol_components c;
+    size_t runs = nn_times(nn_times((size_t)s.n[0], (size_t)s.n[1]), ((size_t)s.n[2] + 1) / 2);
+    take(&count, s, runs, &c);
+    return count.failed || runs > INT32_MAX || s.n[2] > INT32_MAX ? SIZE_MAX : count.used;
+}
+
 /* The first run of i's tree; shortens the way for the next who asks. */
 static uint32_t root_of(vol_run *run, uint32_t i) {
     while (run[i].component != i) {

@@ -145,6 +145,8 @@ typedef struct vol_components {
    NN_ALIGN-aligned (SIZE_MAX: more than there can be, or 2^31 runs). The voxels are read twice, to
    count the runs and to make them; the rest is the work of the runs. */
 size_t vol_components_bytes(const uint8_t *a, const uint8_t *b, vol_shape s);
+/* The same for any masks of that shape. */
+size_t vol_components_bound(vol_shape s);
 void vol_components_find(const uint8_t *a, const uint8_t *b, vol_shape s, void *memory, vol_components *out);
 /* The component with the most voxels, the first of equals (as numpy.argmax of the sizes); count is not 0. */
 size_t vol_components_largest(const vol_components *c);
@@ -233,6 +235,8 @@ typedef struct vol_click {
    the truth there. False and −1 when the masks agree. memory: vol_click_bytes of the same masks, NN_ALIGN-aligned (0:
    they agree, and none is needed; SIZE_MAX: more than there can be). */
 size_t vol_click_bytes(const uint8_t *prediction, const uint8_t *truth, const vol_click_request *q);
+/* Bytes enough for any masks of q's shape. */
+size_t vol_click_bound(const vol_click_request *q);
 bool vol_simulate_click(const uint8_t *prediction, const uint8_t *truth, const vol_click_request *q, void *memory,
                         vol_click *out);
 

@@ -11,10 +11,11 @@
 /* ---- binding ------------------------------------------------------------------------------------------------- */
 
 /* One tensor on its way into the arena. It is read in pieces, which the threads share. */
-typedef struct task task;
+typedef struct segvol_task task;
 typedef bool read_piece(task *job, size_t piece); /* false: a value is not finite */
-struct task {
-    const weights_tensor *tensor;
+struct segvol_task {
+    const weights_tensor *tensor; /* in a file, or … */
+    const real *plain;            /* … among flat parameters, in C order */
     void *data;
     size_t n, k; /* of panels or tiles */
     read_piece *read;
@@ -32,28 +33,60 @@ enum { STRETCH = 7 };
 /* What the binding functions share: they only note what is to be read where, run_tasks reads. The first failure stays in
    `status`. */
 typedef struct {
-    const weights_file *file;
+    const weights_file
+        *file; /* or NULL: all tensors of config, one after the other from `flat` on (NULL while counting) */
+    const weights_config *config;
+    const real *flat;
+    bool offsets; /* with the optional ones */
+    size_t all;   /* tensors there may be */
     nn_arena *arena;
-    task *tasks; /* (file->count); NULL while counting */
+    task *tasks; /* (all); NULL while counting */
     size_t count, pieces;
     segfm_status status;
     segfm_error *error;
 } binder;
 
+/* Where a tensor's values come from. */
+typedef struct source {
+    const weights_tensor *tensor; /* of a file; else NULL */
+    const real *plain;            /* of flat parameters; NULL while counting too */
+    size_t rows, columns;         /* its first two axes */
+    size_t count;                 /* 0: there is no such tensor */
+    bool half;
+} source;
+
+static source look_up(const binder *b, const char *path) {
+    if (b->file != NULL) {
+        const weights_tensor *t = weights_find(b->file, path);
+        return t == NULL ? (source){0} : (source){t, NULL, t->shape[0], t->shape[1], t->count, t->dtype == IO_F16};
+    }
+    weights_spec spec;
+    size_t at = 0, count = 0;
+    for (size_t i = 0; weights_spec_at(b->config, i, &spec); i++, at += count) {
+        count = 0;
+        if (!spec.required && !b->offsets) continue;
+        count = 1;
+        for (int axis = 0; axis < spec.ndim; axis++) count = nn_times(count, spec.shape[axis]);
+        if (strcmp(spec.name, path) == 0)
+            return (source){NULL, b->flat == NULL ? NULL : b->flat + at, spec.shape[0], spec.shape[1], count, false};
+    }
+    return (source){0};
+}
+
 /* The tensor prefix + name; weights_open has checked that every required one is there with its shape. */
-static const weights_tensor *find(binder *b, const char *prefix, const char *name) {
+static source find(binder *b, const char *prefix, const char *name) {
     char path[2 * WEIGHTS_NAME_MAX];
     base_format(path, sizeof path, "%s%s", prefix, name);
-    const weights_tensor *t = weights_find(b->file, path);
-    if (t == NULL && b->status == SEGFM_OK)
+    source found = look_up(b, path);
+    if (found.count == 0 && b->status == SEGFM_OK)
         b->status = base_fail(b->error, SEGFM_BAD_INPUT, "tensor %s is missing", path);
-    return t;
+    return found;
 }
 
 /* A tensor is asked for once, so the tasks are at most the file's tensors. */
 static void add_task(binder *b, task t, size_t pieces) {
     if (t.data == NULL || b->tasks == NULL) return; /* counting, or there is no room */
-    assert(b->count < b->file->count);
+    assert(b->count < b->all);
     t.before = b->pieces;
     t.left = pieces;
     b->tasks[b->count++] = t;
@@ -64,12 +97,17 @@ static void add_task(binder *b, task t, size_t pieces) {
 static bool read_row(void *user, size_t row, size_t at, size_t count, void *out) {
     const task *job = user;
     size_t first = row * job->k + at;
+    if (job->plain != NULL) {
+        memcpy(out, job->plain + first, count * sizeof(real));
+        return true;
+    }
     if (job->tensor->dtype == IO_F16) return weights_read_half(job->tensor, first, count, out);
     return weights_read(job->tensor, first, count, out);
 }
 
 static bool read_panel(task *job, size_t panel) {
-    return nn_panels_fill(job->n, job->k, job->tensor->dtype == IO_F16, job->data, panel, read_row, job);
+    bool half = job->plain == NULL && job->tensor->dtype == IO_F16;
+    return nn_panels_fill(job->n, job->k, half, job->data, panel, read_row, job);
 }
 
 /* Rows of a transposed convolution's weight (in, out, 2,2,2), as nn_conv_transpose_pack lays them out. */
@@ -79,7 +117,8 @@ static bool read_tile(task *job, size_t piece) {
     real *to = (real *)job->data + first * job->k;
     bool fine = true;
     for (size_t i = 0; i < job->k; i++, to += tile) {
-        fine = weights_read(job->tensor, i * job->n + first, rows, to) && fine;
+        if (job->plain != NULL) memcpy(to, job->plain + i * job->n + first, rows * sizeof(real));
+        else fine = weights_read(job->tensor, i * job->n + first, rows, to) && fine;
         for (size_t r = rows; r < tile; r++) to[r] = 0;
     }
     return fine;
@@ -135,46 +174,52 @@ static void run_tasks(binder *b, int threads, segvol_done *done, void *user) {
         if (b->tasks[i].refused) b->status = weights_check_finite(b->tasks[i].tensor, b->error);
 }
 
+/* Flat parameters are read where they lie. */
 static const real *bind_vector(binder *b, const char *prefix, const char *name) {
-    const weights_tensor *t = find(b, prefix, name);
-    if (t == NULL) return NULL;
-    real *data = nn_arena_reals(b->arena, t->count);
-    add_task(b, (task){.tensor = t, .data = data, .read = read_stretch}, (t->count + STRETCH - 1) / STRETCH);
+    source t = find(b, prefix, name);
+    if (t.tensor == NULL) return t.plain;
+    real *data = nn_arena_reals(b->arena, t.count);
+    add_task(b, (task){.tensor = t.tensor, .data = data, .read = read_stretch}, (t.count + STRETCH - 1) / STRETCH);
     return data;
 }
 
 static segvol_norm bind_norm(binder *b, const char *prefix, const char *name) {
     char path[WEIGHTS_NAME_MAX];
     base_format(path, sizeof path, "%s%s.", prefix, name);
-    const weights_tensor *t = find(b, path, "weight");
-    return (segvol_norm){bind_vector(b, path, "weight"), bind_vector(b, path, "bias"), t == NULL ? 0 : t->count};
+    source t = find(b, path, "weight");
+    return (segvol_norm){bind_vector(b, path, "weight"), bind_vector(b, path, "bias"), t.count};
 }
 
-static nn_panels bind_panels(binder *b, const char *prefix, const char *name) {
-    const weights_tensor *t = find(b, prefix, name);
-    if (t == NULL) return (nn_panels){0};
-    size_t n = t->shape[0], k = t->count / n;
-    bool half = t->dtype == IO_F16;
-    void *data = nn_arena_take(b->arena, nn_panels_count(n, k), half ? sizeof(uint16_t) : sizeof(real));
-    add_task(b, (task){.tensor = t, .data = data, .n = n, .k = k, .read = read_panel}, (n + NN_LANES - 1) / NN_LANES);
-    return half ? (nn_panels){.n = n, .k = k, .half = data} : (nn_panels){.n = n, .k = k, .data = data};
+/* plain (or NULL): where flat parameters have the same */
+static nn_panels bind_panels(binder *b, const char *prefix, const char *name, const real **plain) {
+    source t = find(b, prefix, name);
+    if (t.count == 0) return (nn_panels){0};
+    if (plain != NULL) *plain = t.plain;
+    size_t n = t.rows, k = t.count / n;
+    void *data = nn_arena_take(b->arena, nn_panels_count(n, k), t.half ? sizeof(uint16_t) : sizeof(real));
+    add_task(b, (task){.tensor = t.tensor, .plain = t.plain, .data = data, .n = n, .k = k, .read = read_panel},
+             (n + NN_LANES - 1) / NN_LANES);
+    return t.half ? (nn_panels){.n = n, .k = k, .half = data} : (nn_panels){.n = n, .k = k, .data = data};
 }
 
 static segvol_linear bind_linear(binder *b, const char *prefix, const char *name, bool has_bias) {
     char path[WEIGHTS_NAME_MAX];
     base_format(path, sizeof path, "%s%s.", prefix, name);
-    segvol_linear linear = {bind_panels(b, path, "weight"), NULL};
+    segvol_linear linear = {0};
+    linear.weight = bind_panels(b, path, "weight", &linear.plain);
     if (has_bias) linear.bias = bind_vector(b, path, "bias");
     return linear;
 }
 
-static nn_conv_transpose bind_conv_transpose(binder *b, const char *prefix) {
-    const weights_tensor *t = find(b, prefix, "weight");
-    if (t == NULL) return (nn_conv_transpose){0};
-    size_t in = t->shape[0], out = t->shape[1];
+static nn_conv_transpose bind_conv_transpose(binder *b, const char *prefix, const real **plain) {
+    source t = find(b, prefix, "weight");
+    if (t.count == 0) return (nn_conv_transpose){0};
+    *plain = t.plain;
+    size_t in = t.rows, out = t.columns;
     real *data = nn_arena_reals(b->arena, nn_conv_transpose_count(in, out));
-    size_t rows = t->count / in, tile = nn_kernels_best()->tile.rows;
-    add_task(b, (task){.tensor = t, .data = data, .n = rows, .k = in, .read = read_tile}, (rows + tile - 1) / tile);
+    size_t rows = t.count / in, tile = nn_kernels_best()->tile.rows;
+    add_task(b, (task){.tensor = t.tensor, .plain = t.plain, .data = data, .n = rows, .k = in, .read = read_tile},
+             (rows + tile - 1) / tile);
     return (nn_conv_transpose){in, out, data, bind_vector(b, prefix, "bias")};
 }
 
@@ -249,9 +294,9 @@ static void bind_decoder(binder *b, segvol_model *m) {
     }
     m->final_attention = bind_attention(b, "mask_decoder.transformer.", "final_attn_token_to_image");
     m->norm_final = bind_norm(b, "mask_decoder.transformer.", "norm_final_attn");
-    m->up1 = bind_conv_transpose(b, "mask_decoder.output_upscaling.0.");
+    m->up1 = bind_conv_transpose(b, "mask_decoder.output_upscaling.0.", &m->up1_plain);
     m->up_norm = bind_norm(b, "mask_decoder.", "output_upscaling.1");
-    m->up2 = bind_conv_transpose(b, "mask_decoder.output_upscaling.3.");
+    m->up2 = bind_conv_transpose(b, "mask_decoder.output_upscaling.3.", &m->up2_plain);
     for (size_t i = 0; i < m->config.mask_tokens; i++) {
         char path[WEIGHTS_NAME_MAX];
         base_format(path, sizeof path, "mask_decoder.output_hypernetworks_mlps.%zu.", i);
@@ -261,18 +306,20 @@ static void bind_decoder(binder *b, segvol_model *m) {
 }
 
 static void bind_corrector(binder *b, segvol_model *m) {
-    bool has_offsets = weights_find(b->file, "gru_blocks.0.fc_coord.weight") != NULL;
+    bool has_offsets = look_up(b, "gru_blocks.0.fc_coord.weight").count > 0;
     m->gru_count = m->config.gru_blocks;
     m->gru = nn_arena_take(b->arena, m->gru_count, sizeof *m->gru);
     for (size_t i = 0; i < m->gru_count; i++) {
         char path[WEIGHTS_NAME_MAX];
         base_format(path, sizeof path, "gru_blocks.%zu.", i);
         segvol_gru block = {0};
-        block.gru.input = bind_panels(b, path, "gru.weight_ih_l0");
-        block.gru.recurrent = bind_panels(b, path, "gru.weight_hh_l0");
+        block.gru.input = bind_panels(b, path, "gru.weight_ih_l0", &block.plain.input);
+        block.gru.recurrent = bind_panels(b, path, "gru.weight_hh_l0", &block.plain.recurrent);
         block.gru.input_bias = bind_vector(b, path, "gru.bias_ih_l0");
         block.gru.recurrent_bias = bind_vector(b, path, "gru.bias_hh_l0");
         block.fc_prob = bind_linear(b, path, "fc_prob", true);
+        block.plain.input_bias = block.gru.input_bias;
+        block.plain.recurrent_bias = block.gru.recurrent_bias;
         if (has_offsets) block.fc_coord = bind_linear(b, path, "fc_coord", true);
         if (m->gru != NULL) m->gru[i] = block;
     }
@@ -284,11 +331,11 @@ segfm_status segvol_does_not_fit(const char *what, const nn_arena *arena, segfm_
     return base_fail(error, SEGFM_NO_MEMORY, "the %s does not fit into %zu bytes", what, arena->capacity);
 }
 
-segfm_status segvol_model_bind(segvol_model *model, const weights_file *file, bool corrector, nn_arena *arena,
-                               int threads, segvol_done *done, void *done_user, segfm_error *error) {
-    const weights_config *c = &file->config;
+/* The model's sizes, then everything of it through the binder; *coordinates: scratch of segvol_dense_pe. */
+static segfm_status bind_all(binder *b, segvol_model *model, const weights_config *c, bool corrector,
+                             real **coordinates) {
     if (c->mask_tokens > SEGVOL_MAX_MASKS || c->hyper_layers > SEGVOL_MAX_MLP || c->iou_layers > SEGVOL_MAX_MLP)
-        return base_fail(error, SEGFM_BAD_INPUT,
+        return base_fail(b->error, SEGFM_BAD_INPUT,
                          "mask tokens and MLP layers: got %d, %d and %d, at most %d, %d and %d are supported",
                          (int)c->mask_tokens, (int)c->hyper_layers, (int)c->iou_layers, SEGVOL_MAX_MASKS,
                          SEGVOL_MAX_MLP, SEGVOL_MAX_MLP);
@@ -300,20 +347,48 @@ segfm_status segvol_model_bind(segvol_model *model, const weights_file *file, bo
         model->low_voxels = nn_times(model->low_voxels, model->low_res[axis]);
         model->window_voxels = nn_times(model->window_voxels, c->spatial[axis]);
     }
-    binder b = {.file = file, .arena = arena, .status = SEGFM_OK, .error = error};
-    b.tasks = nn_arena_take(arena, file->count, sizeof *b.tasks);
-    bind_encoder(&b, model);
-    bind_prompts(&b, model);
-    bind_decoder(&b, model);
-    if (corrector && c->gru_blocks > 0) bind_corrector(&b, model);
-    model->dense_pe = nn_arena_reals(arena, nn_times(model->tokens, c->dim));
-    real *coordinates = nn_arena_reals(arena, nn_times(model->tokens, 3));
-    if (b.status == SEGFM_OK && arena->failed) b.status = segvol_does_not_fit("model", arena, error);
-    if (b.status != SEGFM_OK || arena->base == NULL) return b.status;
+    b->tasks = nn_arena_take(b->arena, b->all, sizeof *b->tasks);
+    bind_encoder(b, model);
+    bind_prompts(b, model);
+    bind_decoder(b, model);
+    if (corrector && c->gru_blocks > 0) bind_corrector(b, model);
+    model->dense_pe = nn_arena_reals(b->arena, nn_times(model->tokens, c->dim));
+    *coordinates = nn_arena_reals(b->arena, nn_times(model->tokens, 3));
+    if (b->status == SEGFM_OK && b->arena->failed) b->status = segvol_does_not_fit("model", b->arena, b->error);
+    return b->status;
+}
+
+segfm_status segvol_model_bind(segvol_model *model, const weights_file *file, bool corrector, nn_arena *arena,
+                               int threads, segvol_done *done, void *done_user, segfm_error *error) {
+    binder b = {.file = file, .all = file->count, .arena = arena, .status = SEGFM_OK, .error = error};
+    real *coordinates;
+    segfm_status status = bind_all(&b, model, &file->config, corrector, &coordinates);
+    if (status != SEGFM_OK || arena->base == NULL) return status;
     run_tasks(&b, threads, done, done_user);
     if (b.status == SEGFM_OK)
         segvol_dense_pe(model, &(nn_run){threads, NULL, nn_kernels_best()}, coordinates, model->dense_pe);
     return b.status;
+}
+
+segfm_status segvol_model_bind_flat(segvol_flat *f, const weights_config *config, bool offsets, const real *flat,
+                                    nn_arena *arena, segfm_error *error) {
+    binder b = {.config = config, .flat = flat, .offsets = offsets, .arena = arena, .error = error};
+    for (weights_spec spec; weights_spec_at(config, b.all, &spec);) b.all++;
+    segfm_status status = bind_all(&b, &f->model, config, true, &f->coordinates);
+    f->tasks = b.tasks;
+    f->task_count = b.count;
+    f->pieces = b.pieces;
+    return status;
+}
+
+void segvol_model_refresh(segvol_flat *f, int threads) {
+    binder b = {.tasks = f->tasks, .count = f->task_count, .pieces = f->pieces, .status = SEGFM_OK};
+#pragma omp parallel for num_threads(threads) schedule(dynamic, 8)
+    for (ptrdiff_t piece = 0; piece < (ptrdiff_t)b.pieces; piece++) {
+        task *job = task_of(&b, (size_t)piece);
+        job->read(job, (size_t)piece - job->before);
+    }
+    segvol_dense_pe(&f->model, &(nn_run){threads, NULL, nn_kernels_best()}, f->coordinates, f->model.dense_pe);
 }
 
 /* ---- workspace ----------------------------------------------------------------------------------------------- */
@@ -326,8 +401,7 @@ static size_t mlp_width(const segvol_mlp *mlp) {
     return width;
 }
 
-/* The largest scratch of any operator that the networks call. */
-static size_t scratch_count(const segvol_model *m, size_t sparse, int threads) {
+size_t segvol_workspace_scratch(const segvol_model *m, size_t sparse, int threads) {
     const weights_config *c = &m->config;
     size_t n = 1 + c->mask_tokens + sparse, cross = c->decoder_cross_dim / c->decoder_heads;
     size_t spatial[3] = {c->spatial[0], c->spatial[1], c->spatial[2]};
@@ -351,7 +425,8 @@ segfm_status segvol_workspace_plan(segvol_workspace *ws, const segvol_model *m, 
     size_t inner = larger(dim, c->decoder_cross_dim); /* of any attention of the decoder */
     for (size_t i = 0; i < c->mask_tokens; i++) width = larger(width, mlp_width(&m->hyper[i]));
     *ws = (segvol_workspace){.max_sparse = max_sparse};
-    ws->run = (nn_run){threads, nn_arena_reals(arena, scratch_count(m, max_sparse, threads)), nn_kernels_best()};
+    ws->run =
+        (nn_run){threads, nn_arena_reals(arena, segvol_workspace_scratch(m, max_sparse, threads)), nn_kernels_best()};
     ws->patches = nn_arena_reals(arena, nn_times(tokens, patch));
     ws->normed = nn_arena_reals(arena, nn_times(tokens, dim));
     ws->qkv = nn_arena_reals(arena, nn_times(nn_times(tokens, 3), dim));

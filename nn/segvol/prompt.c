@@ -26,19 +26,30 @@ size_t segvol_encode_prompts(const segvol_model *m, segvol_workspace *ws, const 
     size_t dim = m->config.dim, count = 0;
     for (size_t i = 0; i < prompts->point_count; i++) {
         const segvol_point *p = &prompts->points[i];
+        if (ws->tape != NULL) ws->tape->kinds[count] = (int8_t)(p->label < 0 ? -1 : p->label != 0);
         real *sparse = ws->sparse + count++ * dim;
         if (p->label < 0) memcpy(sparse, m->not_a_point, dim * sizeof(real));
         else encode_voxel(m, &ws->run, p->z, p->y, p->x, m->point_embeddings[p->label != 0], sparse);
     }
     if (prompts->box != NULL) {
         const real *b = prompts->box;
+        if (ws->tape != NULL) ws->tape->kinds[count] = 2, ws->tape->kinds[count + 1] = 3;
         encode_voxel(m, &ws->run, b[0], b[1], b[2], m->point_embeddings[2], ws->sparse + count++ * dim);
         encode_voxel(m, &ws->run, b[3], b[4], b[5], m->point_embeddings[3], ws->sparse + count++ * dim);
     } else if (count > 0) {
+        if (ws->tape != NULL) ws->tape->kinds[count] = -1;
         memcpy(ws->sparse + count++ * dim, m->not_a_point, dim * sizeof(real));
     }
     segvol_trace_rows(ws, "sparse", 0, count, dim, ws->sparse);
     return count;
+}
+
+void segvol_prompts_backward(const segvol_model *m, segvol_workspace *ws, size_t count, const real *dsparse) {
+    for (size_t i = 0; i < count; i++) {
+        int kind = ws->tape->kinds[i];
+        real *to = segvol_gradient(ws->tape, kind < 0 ? m->not_a_point : m->point_embeddings[kind]);
+        nn_add(&ws->run, m->config.dim, to, dsparse + i * m->config.dim, to);
+    }
 }
 
 void segvol_dense_pe(const segvol_model *m, const nn_run *run, real *coordinates, real *out) {

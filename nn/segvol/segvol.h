@@ -10,8 +10,9 @@
 /* ---- the model (model.c) ------------------------------------------------------------------------------------- */
 
 typedef struct segvol_linear {
-    nn_panels weight; /* PyTorch's (out, in), packed: k = in, n = out */
-    const real *bias; /* (out) or NULL */
+    nn_panels weight;  /* PyTorch's (out, in), packed: k = in, n = out */
+    const real *bias;  /* (out) or NULL */
+    const real *plain; /* the weight as it is, where parameters are flat; else NULL */
 } segvol_linear;
 
 typedef struct segvol_norm {
@@ -50,6 +51,7 @@ typedef struct segvol_gru {
     nn_gru gru;
     segvol_linear fc_prob;  /* (hidden + 6·topk) → 2·topk */
     segvol_linear fc_coord; /* (hidden + 6·topk) → 6·topk; weight.n = 0 when the weights have none */
+    nn_gru_weights plain;   /* as segvol_linear's */
 } segvol_gru;
 
 typedef struct segvol_model {
@@ -76,6 +78,7 @@ typedef struct segvol_model {
     segvol_attention final_attention;
     segvol_norm norm_final;
     nn_conv_transpose up1, up2;         /* output_upscaling.0 and .3 */
+    const real *up1_plain, *up2_plain;  /* as segvol_linear's */
     segvol_norm up_norm;                /* output_upscaling.1, over the whole block */
     segvol_mlp hyper[SEGVOL_MAX_MASKS]; /* one per mask token */
     segvol_mlp iou_head;
@@ -94,6 +97,21 @@ typedef void segvol_done(void *user, const void *bytes, size_t n);
 segfm_status segvol_model_bind(segvol_model *model, const weights_file *file, bool corrector, nn_arena *arena,
                                int threads, segvol_done *done, void *done_user, segfm_error *error);
 
+/* A model over flat parameters, which lie one after the other in file order: a model that learns. Vectors are read where they
+   lie, matrices from packed copies. */
+typedef struct segvol_flat {
+    segvol_model model;
+    struct segvol_task *tasks; /* the copies that are made anew */
+    size_t task_count, pieces;
+    real *coordinates;
+} segvol_flat;
+/* Everything of the configuration, with the corrector, over flat, which may be NULL while counting; offsets: with the
+   corrector's second head. Copies nothing yet. */
+segfm_status segvol_model_bind_flat(segvol_flat *f, const weights_config *config, bool offsets, const real *flat,
+                                    nn_arena *arena, segfm_error *error);
+/* After parameters have changed. */
+void segvol_model_refresh(segvol_flat *f, int threads);
+
 /* SEGFM_NO_MEMORY: `what` does not fit into the arena, or into what can be addressed. */
 segfm_status segvol_does_not_fit(const char *what, const nn_arena *arena, segfm_error *error);
 
@@ -102,10 +120,13 @@ segfm_status segvol_does_not_fit(const char *what, const nn_arena *arena, segfm_
 /* Called with every intermediate tensor as it is made. */
 typedef void segvol_trace(void *user, const char *name, int ndim, const size_t *shape, const real *data);
 
+typedef struct segvol_tape segvol_tape;
+
 typedef struct segvol_workspace {
     nn_run run;
     segvol_trace *trace; /* or NULL; set it only where planned so */
     void *trace_user;
+    segvol_tape *tape; /* or NULL: where the forward pass keeps what the backward pass needs */
     size_t max_sparse; /* prompt tokens there is room for */
     /* encoder */
     real *patches; /* (tokens, patch voxels) */
@@ -135,6 +156,9 @@ typedef struct segvol_workspace {
    points + 1 (padding) or points + 2 (box). traced: with room for what only a trace looks at. */
 segfm_status segvol_workspace_plan(segvol_workspace *ws, const segvol_model *model, size_t max_sparse, int threads,
                                    bool traced, nn_arena *arena, segfm_error *error);
+
+/* Reals of scratch that its operators need. */
+size_t segvol_workspace_scratch(const segvol_model *model, size_t max_sparse, int threads);
 
 /* ---- image encoder (encoder.c) ------------------------------------------------------------------------------- */
 
@@ -204,6 +228,92 @@ segfm_status segvol_corrector_plan(segvol_corrector *c, const segvol_model *mode
    lower one again. */
 void segvol_corrector_step(const segvol_model *model, segvol_corrector *c, size_t step, const real *coordinates,
                            real *delta, real *offset);
+
+/* ---- backward (each network's beside its forward; tape.c) ---------------------------------------------------- */
+
+/* What of a block's forward pass is kept. */
+typedef struct segvol_block_tape {
+    real *x;        /* (tokens, dim): what came in */
+    real *qkv;      /* (tokens, 3·dim) */
+    real *attended; /* (tokens, dim): before out_proj */
+    real *middle;   /* (tokens, dim): x after the attention */
+    real *hidden;   /* (tokens, mlp): before the GELU */
+} segvol_block_tape;
+
+/* The same of an attention of the decoder, inner being its width: q, attended (queries, inner), k, v (keys, inner). */
+typedef struct segvol_attention_tape {
+    real *q, *k, *v, *attended;
+} segvol_attention_tape;
+
+typedef struct segvol_layer_tape {
+    real *queries, *keys; /* (n, dim), (tokens, dim): what came in */
+    segvol_attention_tape self_attn, token_to_image, image_to_token;
+    real *sum[3];   /* (n, dim): before norm1, norm2, norm3 … */
+    real *after[3]; /* … and after them */
+    real *keys_sum; /* (tokens, dim): before norm4 */
+    real *hidden;   /* (n, decoder_mlp): after the ReLU */
+} segvol_layer_tape;
+
+/* A forward pass as it is kept: an encoding, and the last decoding of it. And the gradients. */
+struct segvol_tape {
+    const real *parameters;
+    real *gradients; /* as the parameters lie */
+    bool recompute;  /* of the blocks only x is kept: the rest is the same memory for all */
+    segvol_block_tape *blocks;
+    real *encoded; /* (tokens, dim): before the last norm */
+    /* decoding */
+    size_t n;      /* rows of tokens */
+    int8_t *kinds; /* (max_sparse): of each prompt token the point_embeddings in it; −1: not_a_point */
+    segvol_layer_tape *layers;
+    segvol_attention_tape final;
+    real *final_queries, *final_keys, *final_sum, *hs; /* around the final attention; hs: after its norm */
+    real *mlp[SEGVOL_MAX_MLP];                         /* what each layer of mask 0's MLP is given */
+    real *up1_raw, *up1_normed;                        /* (up1, 8·tokens): before and after the norm */
+    real *up2;                                         /* (up2, 64·tokens): before the last GELU */
+    /* gradients on their way */
+    real *dx, *dnormed, *dqkv, *dhidden, *dactivated;                     /* of a block */
+    real *dqueries, *dquery_pe, *dsum, *dq, *dk, *dv, *dtoken_hidden[2];  /* of tokens */
+    real *dkeys, *dkeys_sum, *dimage_q, *dimage_k, *dimage_v, *dattended; /* of the image */
+    real *dhyper, *dmlp[3], *dup1[2], *dup2;                              /* of the upscaling */
+};
+
+/* Lays the tape out in the arena (see segvol_model_bind on counting) and gives ws, which segvol_workspace_plan has made,
+   room for the operators of the backward pass. */
+segfm_status segvol_tape_plan(segvol_tape *t, segvol_workspace *ws, const segvol_model *model, bool recompute,
+                              nn_arena *arena, segfm_error *error);
+/* Where the gradients of a parameter tensor are. */
+real *segvol_gradient(const segvol_tape *t, const real *parameter);
+/* y = W x + b: dy (rows, out) → dx (rows, in) or NULL += , gradients += */
+void segvol_linear_backward(const segvol_workspace *ws, const segvol_linear *l, size_t rows, const real *x,
+                            const real *dy, real *dx);
+void segvol_norm_backward(const segvol_workspace *ws, const segvol_norm *n, size_t rows, const real *x, const real *dy,
+                          real *dx);
+
+/* After segvol_encode with a tape: dimage (tokens, dim), the embedding's gradient, which is used up → gradients +=.
+   ws->patches must be as it was. */
+void segvol_encode_backward(const segvol_model *model, segvol_workspace *ws, real *dimage);
+/* Block `index` of it: t->dx (tokens, dim) in place. */
+void segvol_block_backward(const segvol_model *model, segvol_workspace *ws, int index);
+/* After segvol_decode with a tape: dmask (low_res), of mask 0 → dimage (tokens, dim) += , gradients +=. */
+void segvol_decode_backward(const segvol_model *model, segvol_workspace *ws, const real *dmask, real *dimage);
+/* Layer `index`: t->dqueries (n, dim), t->dkeys (tokens, dim) in place, t->dquery_pe +=. */
+void segvol_two_way_layer_backward(const segvol_model *model, segvol_workspace *ws, int index);
+/* Of the prompt tokens that were encoded last: dsparse (their count, dim) → gradients +=. */
+void segvol_prompts_backward(const segvol_model *model, segvol_workspace *ws, size_t count, const real *dsparse);
+
+/* What the corrector's backward pass works with. */
+typedef struct segvol_corrector_tape {
+    real *states, *dstates; /* (2·max_steps, gru_hidden) */
+    real *djoined;          /* (gru_hidden + 6·topk) */
+} segvol_corrector_tape;
+/* As segvol_tape_plan; c: planned with segvol_corrector_plan. */
+segfm_status segvol_corrector_tape_plan(segvol_corrector_tape *g, segvol_corrector *c, const segvol_model *model,
+                                        nn_arena *arena, segfm_error *error);
+/* ddelta (2·topk), of segvol_corrector_step's delta → drows (step + 1, 2, 8·topk) += , of the rows up to this step; t's gradients
+   +=. Nothing is asked of the second head: where its results are used they are rounded, which has no derivative. */
+void segvol_corrector_backward(const segvol_model *model, segvol_corrector *c, const segvol_tape *t,
+                               segvol_corrector_tape *g, size_t step, const real *coordinates, const real *ddelta,
+                               real *drows);
 
 /* ---- trace (model.c) ----------------------------------------------------------------------------------------- */
 
