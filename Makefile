@@ -96,8 +96,8 @@ $(BUILD)/demo/%: demo/%.c $(BUILD)/libsegfm.a
 	$(Q)$(CC) $(ALL_CFLAGS) $< $(BUILD)/libsegfm.a -o $@ -lm
 
 verify:
-	@$(MAKE) --no-print-directory -s -j2 all $(BUILD)/test/nifti_roundtrip $(BUILD)/test/volume_probe $(BUILD)/test/golden_vol $(BUILD)/test/golden_network $(BUILD)/test/golden_corrector
-	@$(MAKE) --no-print-directory -s -j2 REAL=double BUILD=$(BUILD)-double $(BUILD)-double/segfm $(BUILD)-double/test/golden_network $(BUILD)-double/test/golden_corrector
+	@$(MAKE) --no-print-directory -s -j2 all $(BUILD)/test/nifti_roundtrip $(BUILD)/test/volume_probe $(BUILD)/test/train_probe $(BUILD)/test/golden_vol $(BUILD)/test/golden_network $(BUILD)/test/golden_corrector
+	@$(MAKE) --no-print-directory -s -j2 REAL=double BUILD=$(BUILD)-double $(BUILD)-double/segfm $(BUILD)-double/test/train_probe $(BUILD)-double/test/golden_network $(BUILD)-double/test/golden_corrector
 	@scripts/verify.sh $(BUILD) $(BUILD)-double $(if $(filter 0,$(FULL)),,--full)
 
 bench:
