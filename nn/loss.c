@@ -8,6 +8,14 @@ static size_t block_end(size_t n, ptrdiff_t block) {
     return end < n ? end : n;
 }
 
+/* So many voxels' terms are computed as vectors, then added to the double sums one by one. */
+enum { STRIP = 256 };
+
+static size_t strip_end(size_t n, ptrdiff_t block, size_t begin) {
+    size_t end = block_end(n, block);
+    return end - begin < STRIP ? end : begin + STRIP;
+}
+
 /* Three doubles for each block; a double takes the room of two floats. */
 size_t nn_loss_scratch(size_t n) { return nn_times((size_t)blocks_of(n), 6); }
 
@@ -20,9 +28,15 @@ static dice_sums dice_sums_of(const nn_run *run, size_t n, const real *x, const 
 #pragma omp parallel for num_threads(nn_team(run->threads, n)) schedule(static)
     for (ptrdiff_t b = 0; b < blocks_of(n); b++) {
         double sum[3] = {0};
-        for (size_t i = (size_t)b * NN_SUM_BLOCK; i < block_end(n, b); i++) {
-            double p = (double)nn_sigmoid(x[i]), is = t[i] != 0;
-            sum[0] += p * is, sum[1] += p, sum[2] += is;
+        for (size_t begin = (size_t)b * NN_SUM_BLOCK, end; begin < block_end(n, b); begin = end) {
+            real p[STRIP];
+            end = strip_end(n, b, begin);
+            NN_SIMD_MATH
+            for (size_t i = begin; i < end; i++) p[i - begin] = nn_sigmoid(x[i]);
+            for (size_t i = begin; i < end; i++) {
+                double one = (double)p[i - begin], is = t[i] != 0;
+                sum[0] += one * is, sum[1] += one, sum[2] += is;
+            }
         }
         for (int k = 0; k < 3; k++) sums[b][k] = sum[k];
     }
@@ -63,9 +77,17 @@ real nn_bce_loss(const nn_run *run, size_t n, const real *x, const uint8_t *t) {
 #pragma omp parallel for num_threads(nn_team(run->threads, n)) schedule(static)
     for (ptrdiff_t b = 0; b < blocks_of(n); b++) {
         double block = 0;
-        for (size_t i = (size_t)b * NN_SUM_BLOCK; i < block_end(n, b); i++) {
-            real size = x[i] < 0 ? -x[i] : x[i], above = x[i] < 0 ? 0 : x[i];
-            block += (double)(above - (t[i] != 0 ? x[i] : 0)) + (double)nn_log1p(nn_exp(-size));
+        for (size_t begin = (size_t)b * NN_SUM_BLOCK, end; begin < block_end(n, b); begin = end) {
+            real curved[STRIP];
+            end = strip_end(n, b, begin);
+            NN_SIMD_MATH
+            for (size_t i = begin; i < end; i++) curved[i - begin] = nn_exp(x[i] < 0 ? x[i] : -x[i]);
+            NN_SIMD_MATH /* gcc makes vectors of the two functions one at a time only */
+            for (size_t i = 0; i < end - begin; i++) curved[i] = nn_log1p(curved[i]);
+            for (size_t i = begin; i < end; i++) {
+                real above = x[i] < 0 ? 0 : x[i];
+                block += (double)(above - (t[i] != 0 ? x[i] : 0)) + (double)curved[i - begin];
+            }
         }
         sums[b] = block;
     }
@@ -90,9 +112,15 @@ real nn_consistency_loss(const nn_run *run, size_t n, const real *a, const real 
 #pragma omp parallel for num_threads(nn_team(run->threads, n)) schedule(static)
     for (ptrdiff_t k = 0; k < blocks_of(n); k++) {
         double block = 0;
-        for (size_t i = (size_t)k * NN_SUM_BLOCK; i < block_end(n, k); i++) {
-            double moved = (double)nn_sigmoid(a[i]) - (double)nn_sigmoid(b[i]);
-            block += moved * moved;
+        for (size_t begin = (size_t)k * NN_SUM_BLOCK, end; begin < block_end(n, k); begin = end) {
+            real p[STRIP], q[STRIP];
+            end = strip_end(n, k, begin);
+            NN_SIMD_MATH
+            for (size_t i = begin; i < end; i++) p[i - begin] = nn_sigmoid(a[i]), q[i - begin] = nn_sigmoid(b[i]);
+            for (size_t i = 0; i < end - begin; i++) {
+                double moved = (double)p[i] - (double)q[i];
+                block += moved * moved;
+            }
         }
         sums[k] = block;
     }
@@ -126,8 +154,13 @@ real nn_boundary_loss(const nn_run *run, size_t n, const real *x, const real *ph
 #pragma omp parallel for num_threads(nn_team(run->threads, n)) schedule(static)
     for (ptrdiff_t b = 0; b < blocks_of(n); b++) {
         double block = 0;
-        for (size_t i = (size_t)b * NN_SUM_BLOCK; i < block_end(n, b); i++)
-            block += (double)nn_sigmoid(x[i]) * (double)phi[i];
+        for (size_t begin = (size_t)b * NN_SUM_BLOCK, end; begin < block_end(n, b); begin = end) {
+            real p[STRIP];
+            end = strip_end(n, b, begin);
+            NN_SIMD_MATH
+            for (size_t i = begin; i < end; i++) p[i - begin] = nn_sigmoid(x[i]);
+            for (size_t i = begin; i < end; i++) block += (double)p[i - begin] * (double)phi[i];
+        }
         sums[b] = block;
     }
     for (ptrdiff_t b = 0; b < blocks_of(n); b++) sum += sums[b];

@@ -121,7 +121,7 @@ static inline float nn_log(float x) {
     bool small = x < 0x1p-126f;
     uint32_t bits = nn_to_bits(small ? x * 0x1p+23f : x);
     uint32_t biased = (bits + (0x3F800000U - 0x3F3504F3U)) >> 23; /* n + 127; 0x3F3504F3 is √½ */
-    float n = (float)biased - (small ? 150.0f : 127.0f);
+    float n = (float)(int32_t)biased - (small ? 150.0f : 127.0f);
     float f = nn_from_bits(bits - ((biased - 127U) << 23)) - 1.0f;
     float s = f * f;
     float l = -0x1.38b582p-4f;

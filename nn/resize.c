@@ -47,55 +47,56 @@ void nn_trilinear_forward(const nn_run *run, const size_t in[3], const real *x, 
                      y + (size_t)line * out[2]);
 }
 
-/* Backward, an axis at a time, the other way round: along x, along y, along z. Each element gathers what comes down to it
-   in ascending order of the axis. */
+/* Backward. Scratch: the interpolations of the three axes, then a line of the output for each thread. */
 size_t nn_trilinear_backward_scratch(const size_t in[3], const size_t out[3], int threads) {
-    (void)threads;
-    return nn_plus(nn_times(nn_times(out[0], out[1]), in[2]), nn_times(nn_times(out[0], in[1]), in[2]));
+    (void)in;
+    size_t entries = nn_plus(out[0], nn_plus(out[1], out[2]));
+    return nn_plus(table_reals(entries), nn_times((size_t)threads, out[2]));
 }
 
-/* to += weight · from, lines of n */
-static void add_line(size_t n, real weight, const real *from, real *to) {
+/* The first voxel of an axis that took something of input voxel i or one after it. */
+static size_t first_of(const interpolation *axis, size_t length, size_t i) {
+    size_t low = 0, high = length;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (axis[middle].high < i) low = middle + 1;
+        else high = middle;
+    }
+    return low;
+}
+
+/* How much that was. At the end of an axis, low and high are the same voxel. */
+static inline real share(interpolation from, size_t i) {
+    return (from.low == i ? from.low_weight : 0) + (from.high == i ? from.high_weight : 0);
+}
+
+/* The line (z,y) of the input: the output's lines that took something of it are mixed, then gathered along x. */
+static void line_backward(const interpolation *const axes[3], const size_t out[3], size_t z, size_t y, size_t width,
+                          const real *dy, real *mixed, real *dx) {
+    for (size_t i = 0; i < out[2]; i++) mixed[i] = 0;
+    for (size_t i = first_of(axes[0], out[0], z); i < out[0] && axes[0][i].low <= z; i++)
+        for (size_t j = first_of(axes[1], out[1], y); j < out[1] && axes[1][j].low <= y; j++) {
+            real weight = share(axes[0][i], z) * share(axes[1][j], y);
+            const real *line = dy + (i * out[1] + j) * out[2];
 #pragma omp simd
-    for (size_t i = 0; i < n; i++) to[i] += weight * from[i];
+            for (size_t k = 0; k < out[2]; k++) mixed[k] += weight * line[k];
+        }
+    for (size_t x = 0, first = 0; x < width; x++) {
+        real sum = 0;
+        while (first < out[2] && axes[2][first].high < x) first++;
+        for (size_t k = first; k < out[2] && axes[2][k].low <= x; k++) sum += share(axes[2][k], x) * mixed[k];
+        dx[x] += sum;
+    }
 }
 
 void nn_trilinear_backward(const nn_run *run, const size_t in[3], const size_t out[3], const real *dy, real *dx) {
-    size_t width = in[2], plane = in[1] * in[2];
-    real *along_x = run->scratch, *along_y = along_x + out[0] * out[1] * width;
-    int team = nn_team(run->threads, out[0] * out[1] * out[2]);
-    (void)team;
-#pragma omp parallel num_threads(team)
-    {
-#pragma omp for schedule(static)
-        for (ptrdiff_t line = 0; line < (ptrdiff_t)(out[0] * out[1]); line++) {
-            const real *from = dy + (size_t)line * out[2];
-            real *to = along_x + (size_t)line * width;
-            for (size_t i = 0; i < width; i++) to[i] = 0;
-            for (size_t i = 0; i < out[2]; i++) {
-                interpolation x = interpolate(i, width, out[2]);
-                to[x.low] += x.low_weight * from[i];
-                to[x.high] += x.high_weight * from[i];
-            }
-        }
-#pragma omp for schedule(static)
-        for (ptrdiff_t z = 0; z < (ptrdiff_t)out[0]; z++) {
-            real *to = along_y + (size_t)z * plane;
-            for (size_t i = 0; i < plane; i++) to[i] = 0;
-            for (size_t i = 0; i < out[1]; i++) {
-                interpolation y = interpolate(i, in[1], out[1]);
-                const real *from = along_x + ((size_t)z * out[1] + i) * width;
-                add_line(width, y.low_weight, from, to + y.low * width);
-                add_line(width, y.high_weight, from, to + y.high * width);
-            }
-        }
-#pragma omp for schedule(static)
-        for (ptrdiff_t y = 0; y < (ptrdiff_t)in[1]; y++)
-            for (size_t i = 0; i < out[0]; i++) {
-                interpolation z = interpolate(i, in[0], out[0]);
-                const real *from = along_y + i * plane + (size_t)y * width;
-                add_line(width, z.low_weight, from, dx + z.low * plane + (size_t)y * width);
-                add_line(width, z.high_weight, from, dx + z.high * plane + (size_t)y * width);
-            }
-    }
+    interpolation *table = (interpolation *)(void *)run->scratch;
+    const interpolation *const axes[3] = {table, table + out[0], table + out[0] + out[1]};
+    real *mixed = run->scratch + table_reals(out[0] + out[1] + out[2]);
+    for (int axis = 0; axis < 3; axis++)
+        for (size_t i = 0; i < out[axis]; i++) *table++ = interpolate(i, in[axis], out[axis]);
+#pragma omp parallel for num_threads(nn_team(run->threads, out[0] * out[1] * out[2])) schedule(static)
+    for (ptrdiff_t line = 0; line < (ptrdiff_t)(in[0] * in[1]); line++)
+        line_backward(axes, out, (size_t)line / in[1], (size_t)line % in[1], in[2], dy, mixed + nn_thread() * out[2],
+                      dx + (size_t)line * in[2]);
 }

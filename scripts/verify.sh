@@ -46,6 +46,8 @@ if [ -d "$golden" ]; then
     step 'C against upstream: network and pipeline, double' "$double/test/golden_network" "$golden" $full
     step 'C against upstream: corrector, float' "$build/test/golden_corrector" "$golden" $full
     step 'C against upstream: corrector, double' "$double/test/golden_corrector" "$golden" $full
+    step 'C against upstream: training, float' "$build/test/golden_train" "$golden"
+    step 'C against upstream: training, double' "$double/test/golden_train" "$golden"
     set -- --golden "$golden"
 else
     echo "note: no golden data at $golden; only live PyTorch is compared"

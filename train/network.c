@@ -323,42 +323,50 @@ static void touch(train_network *n, size_t steps, bool points) {
 
 /* ---- the whole ----------------------------------------------------------------------------------------------- */
 
-/* The pass with the box alone, and the corrections; returns how many of these. weight 0: no gradients. */
-static size_t box_pass(train_network *n, const train_sample *s, const train_objective *o, real weight,
-                       train_losses *out) {
+/* The box alone, and corrections: in->first, in->logits and the clicks. *clicks: how many of these the second pass is told.
+   Returns the corrections. */
+static size_t box_forward(train_network *n, const train_sample *s, const train_objective *o, size_t *clicks) {
+    inside *in = n->inside;
+    decode(n, &(segvol_prompts){.box = s->box}, in->first);
+    size_t steps = correct_all(n, s->truth, o->corrections);
+    *clicks = steps;
+    /* without a correction seed has yet to look where a click would go; upstream then knows of none */
+    if (o->points && steps == 0 && n->options.variant == VOL_SEED) *clicks = simulate(n, s->truth, &in->clicks[0]);
+    if (!o->points) *clicks = 0;
+    return steps;
+}
+
+/* weight 0: no gradients; share: of the overlap losses in the whole. */
+static void box_losses(train_network *n, const train_sample *s, const train_objective *o, size_t steps, real weight,
+                       real share, train_losses *out) {
     inside *in = n->inside;
     const nn_run *run = &in->ws.run;
     size_t voxels = in->flat.model.window_voxels;
-    decode(n, &(segvol_prompts){.box = s->box}, in->first);
-    size_t steps = correct_all(n, s->truth, o->corrections);
     overlap_losses(n, in->logits, s->truth, &out->dice, &out->bce);
     if (o->consistency > 0) out->consistency = (double)nn_consistency_loss(run, voxels, in->first, in->logits);
     if (o->boundary > 0) {
         signed_distance(n, s->truth);
         out->boundary = (double)nn_boundary_loss(run, voxels, in->logits, in->phi);
     }
-    if (!(weight > 0)) return steps;
-    overlap_backward(n, in->logits, s->truth, o->points ? weight / 2 : weight);
+    if (!(weight > 0)) return;
+    overlap_backward(n, in->logits, s->truth, weight * share);
     memset(in->dfirst, 0, voxels * sizeof(real));
     if (o->consistency > 0)
         nn_consistency_backward(run, voxels, in->first, in->logits, weight * o->consistency, in->dfirst, in->dlogits);
     if (o->boundary > 0) nn_boundary_backward(run, voxels, in->logits, in->phi, weight * o->boundary, in->dlogits);
-    memset(in->drows, 0, steps * 16 * n->config.topk * sizeof(real));
+    if (steps > 0) memset(in->drows, 0, steps * 16 * n->config.topk * sizeof(real));
     for (size_t i = steps; i-- > 0;) correct_backward(n, i);
     nn_add(run, voxels, in->dlogits, in->dfirst, in->dlogits);
     if (n->options.parts & ~(unsigned)TRAIN_CORRECTOR) decode_backward(n);
-    return steps;
 }
 
-/* The pass with the box and clicks: of the corrections or, when there were none, the first one. False: nothing is wrong, and
-   there is no such pass. */
-static bool points_pass(train_network *n, const train_sample *s, size_t steps, real weight, train_losses *out) {
+/* The pass with the box and clicks: the last one, or all. */
+static void points_pass(train_network *n, const train_sample *s, size_t clicks, real weight, train_losses *out) {
     inside *in = n->inside;
-    size_t count = 0, first = n->options.all_clicks || steps == 0 ? 0 : steps - 1;
-    if (steps == 0 && !simulate(n, s->truth, &in->clicks[0]) && n->options.variant == VOL_SEED) return false;
-    for (size_t i = first; i < (steps > 0 ? steps : 1); i++, count++) {
-        const vol_click *c = &in->clicks[i];
-        in->points[count] = (segvol_point){(real)c->at[0], (real)c->at[1], (real)c->at[2], c->label};
+    size_t first = n->options.all_clicks ? 0 : clicks - 1, count = clicks - first;
+    for (size_t i = 0; i < count; i++) {
+        const vol_click *c = &in->clicks[first + i];
+        in->points[i] = (segvol_point){(real)c->at[0], (real)c->at[1], (real)c->at[2], c->label};
     }
     decode(n, &(segvol_prompts){in->points, count, s->box}, in->first);
     overlap_losses(n, in->first, s->truth, &out->dice_points, &out->bce_points);
@@ -366,24 +374,25 @@ static bool points_pass(train_network *n, const train_sample *s, size_t steps, r
         overlap_backward(n, in->first, s->truth, weight / 2);
         decode_backward(n);
     }
-    return true;
 }
 
 static void run_example(train_network *n, const train_sample *s, const train_objective *o, real weight,
                         train_losses *out) {
     inside *in = n->inside;
     const segvol_model *m = &in->flat.model;
+    size_t clicks;
     *out = (train_losses){0};
     memset(in->dimage, 0, m->tokens * n->config.dim * sizeof(real));
     segvol_encode(m, &in->ws, s->image, in->image);
-    size_t steps = box_pass(n, s, o, weight, out);
-    bool points = o->points && points_pass(n, s, steps, weight, out);
-    double box = out->dice + out->bce, second = points ? out->dice_points + out->bce_points : box;
-    out->total = (o->points ? (box + second) / 2 : box) + (double)o->consistency * out->consistency +
-                 (double)o->boundary * out->boundary;
+    size_t steps = box_forward(n, s, o, &clicks);
+    box_losses(n, s, o, steps, weight, clicks > 0 ? REAL_C(0.5) : 1, out);
+    if (clicks > 0) points_pass(n, s, clicks, weight, out);
+    double passes = clicks > 0 ? 2 : 1;
+    out->total = (out->dice + out->bce + out->dice_points + out->bce_points) / passes +
+                 (double)o->consistency * out->consistency + (double)o->boundary * out->boundary;
     if (!(weight > 0)) return;
     if (n->options.parts & TRAIN_ENCODER) segvol_encode_backward(m, &in->ws, in->dimage);
-    touch(n, steps, points);
+    touch(n, steps, clicks > 0);
 }
 
 void train_network_backward(train_network *n, const train_sample *sample, const train_objective *objective, real weight,
