@@ -2,8 +2,8 @@
 #include "random.h"
 #include "test.h"
 
-/* PyTorch's formula (torch/optim/adamw.py, 1.13) in double, from the moments of the step before; the numbers of the steps
-   are far apart. */
+/* PyTorch's formula (torch/optim/adamw.py, 1.13) in double, from the moments of the step before; the steps' numbers are
+   far apart. */
 static void test_formula(int threads) {
     enum { N = 20011 };
     static const uint64_t steps[] = {1, 2, 3, 10, 1000, 123456789};

@@ -1,7 +1,7 @@
 /* Every backward operator, by one loop over a table:
-     - against the formula in plain loops and double arithmetic; with whole numbers where all sums are exact, to the bit;
-     - in the double build against central differences of the forward, along a random direction and for single elements;
-     - added to what was there; any one of its results alone where the others may be NULL; the same bits for 1, 2, 3 threads. */
+     - against the formula in plain loops and in double; with whole numbers, where all sums are exact, to the bit;
+     - in the double build against central differences of the forward, along a random direction and element by element;
+     - added to what was there; each result alone where the others may be NULL; the same bits for 1, 2, 3 threads. */
 #include "../nn/nn.h"
 #include "random.h"
 #include "test.h"
