@@ -56,6 +56,9 @@ plant vol/surface.c '95 / 100.0' '94 / 100.0'                                 # 
 plant vol/click.c 'vol_mt_seed(&mt, 42)' 'vol_mt_seed(\&mt, 43)'              # which of equals is clicked
 plant vol/random.c '1812433253U' '1812433255U'                                # numpy's seeding
 plant nn/gru.c 'n + z \* (old - n)' 'n - z * (old - n)'                         # the GRU's new state
+plant nn/attention.c 'query == first,' 'true,'                                # dK, dV: all but the last 16 queries lost
+plant nn/conv.c '\[tap_offset(grid, tap)\]' '[tap_offset(grid, tap ^ 1)]'       # gradient of the wrong tap
+plant nn/adamw.c '/ correction + eps' '+ eps'                                 # the second moment's bias
 plant segfm.c 's->steps = steps_of(s, click_count(s));' ';'                   # undo keeps the correction
 plant segfm.c '-100.0f' '-99.0f'                                              # logits outside of the foreground
 
