@@ -95,9 +95,11 @@ $(BUILD)/demo/%: demo/%.c $(BUILD)/libsegfm.a
 	@echo 'CC $<'
 	$(Q)$(CC) $(ALL_CFLAGS) $< $(BUILD)/libsegfm.a -o $@ -lm
 
+# The programs of make verify that both builds have.
+VERIFIED_TWICE = train_probe golden_network golden_corrector golden_train
 verify:
-	@$(MAKE) --no-print-directory -s -j2 all $(BUILD)/test/nifti_roundtrip $(BUILD)/test/volume_probe $(BUILD)/test/golden_vol $(BUILD)/test/golden_network $(BUILD)/test/golden_corrector $(BUILD)/test/golden_train
-	@$(MAKE) --no-print-directory -s -j2 REAL=double BUILD=$(BUILD)-double $(BUILD)-double/segfm $(BUILD)-double/test/golden_network $(BUILD)-double/test/golden_corrector $(BUILD)-double/test/golden_train
+	@$(MAKE) --no-print-directory -s -j2 all $(addprefix $(BUILD)/test/,nifti_roundtrip volume_probe golden_vol $(VERIFIED_TWICE))
+	@$(MAKE) --no-print-directory -s -j2 REAL=double BUILD=$(BUILD)-double $(BUILD)-double/segfm $(addprefix $(BUILD)-double/test/,$(VERIFIED_TWICE))
 	@scripts/verify.sh $(BUILD) $(BUILD)-double $(if $(filter 0,$(FULL)),,--full)
 
 bench:

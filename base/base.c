@@ -203,6 +203,22 @@ uint16_t base_float_to_half(float f) {
     return (uint16_t)(sign | half);
 }
 
+/* ---- text --------------------------------------------------------------------------------------------------- */
+
+size_t base_utf8_length(const unsigned char *s) {
+    size_t n = s[0] < 0x80                   ? 1
+               : s[0] >= 0xC2 && s[0] < 0xE0 ? 2
+               : s[0] >= 0xE0 && s[0] < 0xF0 ? 3
+               : s[0] >= 0xF0 && s[0] < 0xF5 ? 4
+                                             : 0;
+    for (size_t i = 1; i < n; i++)
+        if ((s[i] & 0xC0) != 0x80) return 0;
+    if ((s[0] == 0xE0 && s[1] < 0xA0) || (s[0] == 0xED && s[1] > 0x9F) || (s[0] == 0xF0 && s[1] < 0x90) ||
+        (s[0] == 0xF4 && s[1] > 0x8F))
+        return 0;
+    return n;
+}
+
 /* ---- XXH64 -------------------------------------------------------------------------------------------------- */
 
 static const uint64_t xxh_prime1 = 0x9E3779B185EBCA87U, xxh_prime2 = 0xC2B2AE3D27D4EB4FU,

@@ -81,6 +81,9 @@ static inline float base_widen_half(uint16_t h) {
     return f;
 }
 
+/* How many bytes the UTF-8 sequence at s (of a terminated text) has; 0 when it is none. */
+size_t base_utf8_length(const unsigned char *s);
+
 /* XXH64 of n bytes. Source of the algorithm: the public xxHash specification (doc/xxhash_spec.md, XXH64). */
 uint64_t base_xxh64(const void *data, size_t n, uint64_t seed);
 

@@ -104,8 +104,14 @@ segfm_status io_zip_view(const io_zip *zip, const io_zip_entry *e, const unsigne
 typedef struct io_zip_writer {
     io_buffer archive, directory;
     size_t count;
+    uint64_t before; /* bytes of the archive that are no longer in `archive`, see io_zip_announce */
 } io_zip_writer;
 segfm_status io_zip_add(io_zip_writer *w, const char *name, const void *bytes, size_t n, segfm_error *error);
+/* For what is too large for memory: the header of a member whose n bytes, stored as they are, the caller writes right behind
+   it. They begin at a multiple of 64 in the archive, as torch.save's do. The caller writes what is in `archive` to where it
+   belongs, empties it (size = 0), and adds to `before` what has been written: those bytes and the member's. Names that are
+   added twice are then not noticed. */
+segfm_status io_zip_announce(io_zip_writer *w, const char *name, uint64_t n, uint32_t crc, segfm_error *error);
 segfm_status io_zip_finish(io_zip_writer *w, segfm_error *error);
 void io_zip_writer_free(io_zip_writer *w);
 

@@ -19,7 +19,9 @@ enum {
     end_size = 22,
     end64_size = 56,
     locator64_size = 20,
-    zip64_extra = 1, /* id of the extra field with 64-bit sizes */
+    zip64_extra = 1,        /* id of the extra field with 64-bit sizes */
+    padding_extra = 0x4246, /* "FB", as torch.save names what it pads with */
+    alignment = 64,
     flag_encrypted = 1,
     flag_descriptor = 8, /* sizes and CRC follow the data */
     flag_patch = 32,
@@ -412,21 +414,36 @@ static segfm_status append_directory_entry(io_zip_writer *w, const char *name, s
     return status;
 }
 
+/* A local header's zip64 field holds both sizes; `extra` has 20 bytes. */
+static void put_local_zip64(unsigned char *header, unsigned char *extra, const io_zip_entry *e) {
+    base_put_le32(header + 18, 0xFFFFFFFFU);
+    base_put_le32(header + 22, 0xFFFFFFFFU);
+    base_put_le16(extra, zip64_extra);
+    base_put_le16(extra + 2, 16);
+    base_put_le64(extra + 4, e->size);
+    base_put_le64(extra + 12, e->compressed_size);
+}
+
+static segfm_status check_name(size_t size, size_t most, segfm_error *error) {
+    if (size > 0 && size <= most) return SEGFM_OK;
+    return base_fail(error, SEGFM_BAD_USAGE, "zip: a member's name has %zu bytes, need 1 to %zu", size, most);
+}
+
 segfm_status io_zip_add(io_zip_writer *w, const char *name, const void *bytes, size_t n, segfm_error *error) {
     size_t name_size = strlen(name), local_at = w->archive.size;
-    if (name_size == 0 || name_size > 0xFFFF)
-        return base_fail(error, SEGFM_BAD_USAGE, "zip: a member's name has %zu bytes, need 1 to 65535", name_size);
+    segfm_status status = check_name(name_size, 0xFFFF, error);
+    if (status != SEGFM_OK) return status;
     io_zip_entry e = {0};
     e.crc = io_crc32(0, bytes, n);
     /* The header is completed when the compressed size is known; whether it has a zip64 field must be known now. Both
        sizes are in it then: a local header may not have one alone. */
     unsigned char p[local_size + 20] = {0};
     size_t extra_size = n >= WRITE_MAX_32 ? 20 : 0;
-    segfm_status status = io_buffer_append(&w->archive, p, local_size, error);
+    status = io_buffer_append(&w->archive, p, local_size, error);
     if (status == SEGFM_OK) status = io_buffer_append(&w->archive, name, name_size, error);
     if (status == SEGFM_OK) status = io_buffer_append(&w->archive, p + local_size, extra_size, error);
     if (status == SEGFM_OK) status = append_data(&w->archive, bytes, n, &e, error);
-    if (status == SEGFM_OK) status = append_directory_entry(w, name, name_size, &e, local_at, error);
+    if (status == SEGFM_OK) status = append_directory_entry(w, name, name_size, &e, w->before + local_at, error);
     if (status != SEGFM_OK) {
         w->archive.size = local_at;
         return status;
@@ -434,42 +451,57 @@ segfm_status io_zip_add(io_zip_writer *w, const char *name, const void *bytes, s
     unsigned char *header = w->archive.data + local_at, *extra = header + local_size + name_size;
     base_put_le32(header, local_magic);
     put_common(header + 4, name, name_size, &e, extra_size);
-    if (extra_size > 0) {
-        base_put_le32(header + 18, 0xFFFFFFFFU);
-        base_put_le32(header + 22, 0xFFFFFFFFU);
-        base_put_le16(extra, zip64_extra);
-        base_put_le16(extra + 2, 16);
-        base_put_le64(extra + 4, e.size);
-        base_put_le64(extra + 12, e.compressed_size);
-    }
+    if (extra_size > 0) put_local_zip64(header, extra, &e);
     w->count++;
     return SEGFM_OK;
 }
 
+segfm_status io_zip_announce(io_zip_writer *w, const char *name, uint64_t n, uint32_t crc, segfm_error *error) {
+    size_t name_size = strlen(name), at = w->archive.size, zip64_size = n >= WRITE_MAX_32 ? 20 : 0;
+    segfm_status status = check_name(name_size, 0xFFFF, error);
+    if (status != SEGFM_OK) return status;
+    io_zip_entry e = {.size = n, .compressed_size = n, .crc = crc};
+    unsigned char header[local_size] = {0}, extra[20 + 4 + alignment] = {0}, *padding = extra + zip64_size;
+    size_t data_at = (size_t)((w->before + at + local_size + name_size + zip64_size + 4) % alignment),
+           padding_size = (alignment - data_at) % alignment, extra_size = zip64_size + 4 + padding_size;
+    base_put_le32(header, local_magic);
+    put_common(header + 4, name, name_size, &e, extra_size);
+    base_put_le16(header + 4, zip64_size > 0 ? 45 : 20);
+    if (zip64_size > 0) put_local_zip64(header, extra, &e);
+    base_put_le16(padding, padding_extra);
+    base_put_le16(padding + 2, (uint16_t)padding_size);
+    status = io_buffer_append(&w->archive, header, local_size, error);
+    if (status == SEGFM_OK) status = io_buffer_append(&w->archive, name, name_size, error);
+    if (status == SEGFM_OK) status = io_buffer_append(&w->archive, extra, extra_size, error);
+    if (status == SEGFM_OK) status = append_directory_entry(w, name, name_size, &e, w->before + at, error);
+    if (status == SEGFM_OK) w->count++;
+    else w->archive.size = at;
+    return status;
+}
+
 /* The zip64 end record and its locator. */
-static segfm_status append_end64(io_buffer *archive, uint64_t count, uint64_t begin, uint64_t size,
-                                 segfm_error *error) {
+static segfm_status append_end64(io_zip_writer *w, uint64_t begin, uint64_t size, segfm_error *error) {
     unsigned char p[end64_size + locator64_size] = {0}, *l = p + end64_size;
     base_put_le32(p, end64_magic);
     base_put_le64(p + 4, end64_size - 12);
     base_put_le16(p + 12, 45);
     base_put_le16(p + 14, 45);
-    base_put_le64(p + 24, count);
-    base_put_le64(p + 32, count);
+    base_put_le64(p + 24, w->count);
+    base_put_le64(p + 32, w->count);
     base_put_le64(p + 40, size);
     base_put_le64(p + 48, begin);
     base_put_le32(l, locator64_magic);
-    base_put_le64(l + 8, archive->size);
+    base_put_le64(l + 8, w->before + w->archive.size);
     base_put_le32(l + 16, 1);
-    return io_buffer_append(archive, p, sizeof p, error);
+    return io_buffer_append(&w->archive, p, sizeof p, error);
 }
 
 static segfm_status append_directory(io_zip_writer *w, segfm_error *error) {
     io_buffer *archive = &w->archive;
-    uint64_t begin = archive->size, size = w->directory.size, count = w->count;
+    uint64_t begin = w->before + archive->size, size = w->directory.size, count = w->count;
     segfm_status status = io_buffer_append(archive, w->directory.data, w->directory.size, error);
     if (status == SEGFM_OK && (count >= WRITE_MAX_16 || begin >= WRITE_MAX_32 || size >= WRITE_MAX_32))
-        status = append_end64(archive, count, begin, size, error);
+        status = append_end64(w, begin, size, error);
     if (status != SEGFM_OK) return status;
     unsigned char p[end_size] = {0};
     uint16_t narrow_count = count < WRITE_MAX_16 ? (uint16_t)count : 0xFFFFU;
@@ -484,7 +516,7 @@ static segfm_status append_directory(io_zip_writer *w, segfm_error *error) {
 segfm_status io_zip_finish(io_zip_writer *w, segfm_error *error) {
     size_t before = w->archive.size;
     segfm_status status = append_directory(w, error);
-    if (status == SEGFM_OK) {
+    if (status == SEGFM_OK && w->before == 0) {
         /* Reading the result's directory finds names that were added twice, the one thing io_zip_add does not see. */
         io_zip check;
         status = io_zip_open(w->archive.data, w->archive.size, &check, error);

@@ -54,6 +54,8 @@ else
     set --
 fi
 step 'C against live PyTorch' "$python" $here/verify.py "$build/segfm" "$double/segfm" "$@" $full --scratch "$scratch"
+step 'training in C against training in PyTorch' "$python" $here/verify_training.py "$build/segfm" "$build/test/train_probe" \
+    "$double/segfm" "$double/test/train_probe" --scratch "$scratch"
 step 'checkpoints by torch.save' "$python" $here/verify_checkpoints.py "$build/segfm"
 step 'NIfTI against nibabel' "$python" $here/verify_nifti.py "$build/test/nifti_roundtrip"
 step 'metrics and clicks against scipy' "$python" $here/metrics.py "$build/test/volume_probe" "$build/segfm"

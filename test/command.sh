@@ -181,6 +181,15 @@ gone "$out"; gone "$dir/never.hdr"
 want 3 'scan.nii: ' convert "$dir/scan.nii" -o "$dir/never.segfm"
 want 2 'the option -o is needed' convert "$dir/scan.nii"
 gone "$dir/never.segfm"
+$segfm convert "$dir/w.segfm" -o "$dir/w.pth" && $segfm convert "$dir/w.pth" -o "$dir/back.segfm"
+cmp "$dir/w.segfm" "$dir/back.segfm"; ok 'to PyTorch and back' $?
+want 2 'no option is taken' convert "$dir/w.segfm" -o "$dir/never.pth" --half
+want 2 'no option is taken' convert "$dir/w.segfm" -o "$dir/never.pt" --heads 6
+want 3 'w.pth: .*not a segfm weights file' convert "$dir/w.pth" -o "$dir/never.pth"
+{ head -c 100000 "$dir/w.segfm"; printf X; tail -c +100002 "$dir/w.segfm"; } >"$dir/damaged.segfm"
+want 3 'damaged.segfm: .*its data is damaged' convert "$dir/damaged.segfm" -o "$dir/never.pth"
+want 5 'nowhere/w.pth' convert "$dir/w.segfm" -o "$dir/nowhere/w.pth"
+gone "$dir/never.pth"; gone "$dir/never.pt"; rm -f "$dir/w.pth" "$dir/back.segfm" "$dir/damaged.segfm"
 want 3 'missing' predict "$dir/missing" "$dir/never"
 gone "$dir/never"
 mkdir "$dir/in"

@@ -260,7 +260,7 @@ static size_t flat_storage(torch_file *t, const recipe *r) {
 }
 
 static io_buffer torch_checkpoint(recipe r) {
-    torch_file t = {{0}, {0}, {{0}, {0}, 0}, 0, 0};
+    torch_file t = {0};
     if (r.prefix == NULL) r.prefix = "model.";
     size_t flat_count = r.one_storage ? flat_storage(&t, &r) : 0;
     if (r.top != NULL) append_text(&t.pickle, r.top);
@@ -423,7 +423,7 @@ static void test_torch_refused(void) {
 }
 
 static io_buffer two_entries(const char *first, const char *second) {
-    io_zip_writer w = {{0}, {0}, 0};
+    io_zip_writer w = {0};
     CHECK(io_zip_add(&w, first, "}.", 2, NULL) == SEGFM_OK);
     CHECK(io_zip_add(&w, second, "}.", 2, NULL) == SEGFM_OK);
     CHECK(io_zip_finish(&w, NULL) == SEGFM_OK);

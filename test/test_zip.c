@@ -468,7 +468,7 @@ static void test_writer(void) {
     fill_abc(abc, n_long);
     uint32_t s = 1;
     for (size_t i = 0; i < n_long; i++) noise[i] = (unsigned char)((s = s * 1664525U + 1013904223U) >> 24);
-    io_zip_writer w[2] = {{{0}, {0}, 0}, {{0}, {0}, 0}};
+    io_zip_writer w[2] = {0};
     for (int k = 0; k < 2; k++) {
         CHECK(io_zip_add(&w[k], "empty", NULL, 0, NULL) == SEGFM_OK);
         CHECK(io_zip_add(&w[k], "abc.npy", abc, n_long, NULL) == SEGFM_OK);
@@ -500,7 +500,7 @@ static void test_writer(void) {
 }
 
 static void test_writer_misuse(void) {
-    io_zip_writer w = {{0}, {0}, 0};
+    io_zip_writer w = {0};
     segfm_error error = {0};
     char *name = malloc(65537);
     if (name == NULL) abort();
@@ -518,10 +518,38 @@ static void test_writer_misuse(void) {
     free(name);
 }
 
+/* An archive that leaves piece by piece: its members' bytes never are in the writer. */
+static void test_announce(void) {
+    static const char *const names[] = {"a", "data/0", "data/longer name", "e"};
+    unsigned char bytes[300];
+    io_zip_writer w = {0};
+    io_buffer file = {0};
+    io_zip zip;
+    for (size_t i = 0; i < sizeof bytes; i++) bytes[i] = (unsigned char)(i * 7);
+    for (size_t i = 0; i < 4; i++) {
+        size_t n = 99 * i;
+        CHECK(io_zip_announce(&w, names[i], n, io_crc32(0, bytes, n), NULL) == SEGFM_OK);
+        CHECK(io_buffer_append(&file, w.archive.data, w.archive.size, NULL) == SEGFM_OK);
+        CHECK(file.size % 64 == 0 && io_buffer_append(&file, bytes, n, NULL) == SEGFM_OK);
+        w.archive.size = 0;
+        w.before = file.size;
+    }
+    CHECK(io_zip_add(&w, "added", "x", 1, NULL) == SEGFM_OK && io_zip_finish(&w, NULL) == SEGFM_OK);
+    CHECK(io_buffer_append(&file, w.archive.data, w.archive.size, NULL) == SEGFM_OK);
+    if (CHECK(io_zip_open(file.data, file.size, &zip, NULL) == SEGFM_OK)) {
+        CHECK(zip.count == 5 && holds(&zip, "added", "x", 1));
+        for (size_t i = 0; i < 4; i++) CHECK(holds(&zip, names[i], bytes, 99 * i));
+        io_zip_close(&zip);
+    }
+    CHECK(io_zip_announce(&w, "", 0, 0, NULL) == SEGFM_BAD_USAGE);
+    io_buffer_free(&file);
+    io_zip_writer_free(&w);
+}
+
 /* From 65535 members on, the archive needs zip64 end records. */
 static void test_many(void) {
     for (size_t n = 65534; n <= 65536; n++) {
-        io_zip_writer w = {{0}, {0}, 0};
+        io_zip_writer w = {0};
         size_t failures = 0;
         char name[24];
         for (size_t i = 0; i < n; i++) {
@@ -553,6 +581,7 @@ int main(void) {
     test_size_claims();
     test_writer();
     test_writer_misuse();
+    test_announce();
     test_many();
     return test_summary();
 }

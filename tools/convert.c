@@ -86,14 +86,38 @@ static segfm_status convert_checkpoint(const char *input, const weights_hints *h
     status = weights_checkpoint_open(file.data, file.size, hints, &checkpoint, error);
     if (status == SEGFM_OK) {
         progress_source source = {weights_checkpoint_source, weights_checkpoint_has, checkpoint, 0, 0, false};
-        describe_source(provenance, sizeof provenance, weights_checkpoint_kind(checkpoint), input, &file);
-        options->variant = variant_of(checkpoint);
-        options->provenance = provenance;
+        options->variant = weights_checkpoint_variant(checkpoint);
+        options->provenance = weights_checkpoint_provenance(checkpoint);
+        if (options->variant == NULL) {
+            describe_source(provenance, sizeof provenance, weights_checkpoint_kind(checkpoint), input, &file);
+            options->variant = variant_of(checkpoint);
+            options->provenance = provenance;
+        }
         status = write_weights(path, weights_checkpoint_config(checkpoint), options, &source, common, error);
     }
     if (status == SEGFM_BAD_INPUT) base_fail_where(error, status, input);
     weights_checkpoint_close(checkpoint);
     io_unmap_file(&file);
+    return status;
+}
+
+/* The other direction. */
+static segfm_status convert_to_torch(const char *input, const char *path, segfm_error *error) {
+    tool_model model;
+    const unsigned char *bytes = NULL;
+    size_t size = 0;
+    weights_file file = {0};
+    io_output *output = NULL;
+    segfm_status status = tool_weights_bytes(input, &model, &bytes, &size, error);
+    if (status != SEGFM_OK) return status;
+    status = weights_open(bytes, size, &file, error);
+    if (status == SEGFM_OK) status = io_output_open(path, &output, error);
+    if (status == SEGFM_OK) status = weights_export(&file, to_file, output, error);
+    if (status == SEGFM_OK) status = io_output_commit(output, error);
+    else io_output_abort(output);
+    if (status == SEGFM_BAD_INPUT) base_fail_where(error, status, input);
+    weights_close(&file);
+    tool_model_close(&model);
     return status;
 }
 
@@ -138,9 +162,16 @@ segfm_status command_convert(int argc, char **argv, segfm_error *error) {
     if (status != SEGFM_OK) return status;
     status = tool_keep_input(input, output, error);
     if (status != SEGFM_OK) return status;
+    bool sized = spatial != NULL || patch != NULL || heads != NULL || decoder_heads != NULL || topk != NULL;
+    if (tool_ends_with(output, ".pth") || tool_ends_with(output, ".pt")) {
+        if (sized || options.half)
+            return base_fail(error, SEGFM_BAD_USAGE,
+                             "a weights file's sizes are its own, and %s becomes float32: no option is taken", output);
+        return convert_to_torch(input, output, error);
+    }
     if (strncmp(input, formula, sizeof formula - 1) != 0)
         return convert_checkpoint(input, &hints, output, &options, &common, error);
-    if (spatial != NULL || patch != NULL || heads != NULL || decoder_heads != NULL || topk != NULL)
+    if (sized)
         return base_fail(error, SEGFM_BAD_USAGE, "%s has its own sizes: --half is the only option it takes", input);
     return convert_formula(input + sizeof formula - 1, output, &options, &common, error);
 }

@@ -28,12 +28,17 @@ static const command commands[] = {
     {"predict", command_predict, "a folder of challenge .npz files → their segmentations",
      "segfm predict IN_DIR OUT_DIR [-w W]\n\n"
      "  Every IN_DIR/*.npz (imgs, boxes and/or clicks) becomes OUT_DIR/*.npz with `segs`.\n"},
-    {"convert", command_convert, "a PyTorch or safetensors checkpoint → a weights file",
+    {"convert", command_convert, "a PyTorch or safetensors checkpoint → a weights file, and back",
      "segfm convert CHECKPOINT -o W [--half] [--spatial 32,256,256] [--patch 4,16,16] [--heads 12]\n"
-     "              [--decoder-heads 8] [--topk 200]\n\n"
+     "              [--decoder-heads 8] [--topk 200]\n"
+     "segfm convert W -o X.pth\n\n"
      "  CHECKPOINT is .pth/.bin/.pt (flat, {'model': …} or {'model_state_dict': …}), .safetensors, or formula:tiny,\n"
      "  formula:full. --half stores matrices as float16. Sizes that tensors do not tell are options; axes are "
-     "z,y,x.\n"},
+     "z,y,x.\n"
+     "  -o X.pth or X.pt: the weights file W (or formula:tiny, formula:full) as a PyTorch checkpoint, float32:\n"
+     "  torch.load gives {'model_state_dict': …, 'segfm': sizes, variant, provenance}. It needs no options on its way "
+     "back,\n"
+     "  which ends in the file it came from. prompt_encoder.mask_downscaling, which nothing runs, is all zeros.\n"},
     {"info", command_info, "what a weights file holds",
      "segfm info W [--tensors]\n\n"
      "  Sizes, variant, provenance, content hash (recomputed). --tensors lists the tensors.\n"},

@@ -16,26 +16,11 @@ typedef struct repl {
 
 /* ---- answers -------------------------------------------------------------------------------------------------- */
 
-/* How many bytes the UTF-8 sequence at s has; 0 when it is none. */
-static size_t sequence_length(const unsigned char *s) {
-    size_t n = s[0] < 0x80                   ? 1
-               : s[0] >= 0xC2 && s[0] < 0xE0 ? 2
-               : s[0] >= 0xE0 && s[0] < 0xF0 ? 3
-               : s[0] >= 0xF0 && s[0] < 0xF5 ? 4
-                                             : 0;
-    for (size_t i = 1; i < n; i++)
-        if ((s[i] & 0xC0) != 0x80) return 0;
-    if ((s[0] == 0xE0 && s[1] < 0xA0) || (s[0] == 0xED && s[1] > 0x9F) || (s[0] == 0xF0 && s[1] < 0x90) ||
-        (s[0] == 0xF4 && s[1] > 0x8F))
-        return 0;
-    return n;
-}
-
 /* A JSON string. What is not UTF-8 becomes the replacement character. */
 static void print_string(const char *text) {
     putchar('"');
     for (const unsigned char *s = (const unsigned char *)text; *s != '\0';) {
-        size_t n = sequence_length(s);
+        size_t n = base_utf8_length(s);
         if (n == 0) fputs("\xEF\xBF\xBD", stdout);
         else if (*s == '"' || *s == '\\') printf("\\%c", *s);
         else if (*s < 0x20 || *s == 0x7F) printf("\\u%04x", *s);

@@ -147,6 +147,9 @@ struct train_network {
     real *parameters, *gradients;
     train_tensor *tensors;
     size_t tensor_count;
+    /* The clicks and the points of corrections are those of the example before instead of new ones: they jump where
+       parameters hardly change, and derivatives are at fixed ones. For tests. */
+    bool replay;
     struct train_inside *inside;
 };
 

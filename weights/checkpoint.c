@@ -42,6 +42,8 @@ struct weights_checkpoint {
     bool big_endian;
     storage *storages;
     size_t storage_count;
+    weights_hints own;          /* what a checkpoint of weights_export says of itself; zeros: it is none */
+    char *variant, *provenance; /* likewise, or NULL */
 };
 
 static segfm_status no_memory(segfm_error *error) {
@@ -214,6 +216,49 @@ static segfm_status find_state_dict(weights_checkpoint *c, const io_pickle_node 
     return SEGFM_OK;
 }
 
+static segfm_status own_sizes(const weights_checkpoint *c, const io_pickle_node *about, const char *key, uint32_t count,
+                              uint32_t *out, segfm_error *error) {
+    const io_pickle_node *value = io_pickle_get(&c->pickle, about, key);
+    bool list = value != NULL && value->kind == IO_PICKLE_LIST && value->count == count;
+    for (uint32_t i = 0; i < count; i++) {
+        int64_t v;
+        const io_pickle_node *one = list ? io_pickle_child(&c->pickle, value, i) : count == 1 ? value : NULL;
+        if (one == NULL || !io_pickle_int(one, &v) || v < 1 || v > 1 << 20)
+            return base_fail(error, SEGFM_BAD_INPUT,
+                             "the checkpoint's entry 'segfm' needs '%s': %d numbers from 1 to 2^20", key, (int)count);
+        out[i] = (uint32_t)v;
+    }
+    return SEGFM_OK;
+}
+
+static segfm_status own_text(const weights_checkpoint *c, const io_pickle_node *about, const char *key, char **out,
+                             segfm_error *error) {
+    const io_pickle_node *value = io_pickle_get(&c->pickle, about, key);
+    if (value == NULL || value->kind != IO_PICKLE_STRING ||
+        (value->length > 0 && memchr(value->string, '\0', value->length) != NULL))
+        return base_fail(error, SEGFM_BAD_INPUT, "the checkpoint's entry 'segfm' needs '%s', a text", key);
+    *out = malloc(value->length + 1);
+    if (*out == NULL) return no_memory(error);
+    if (value->length > 0) memcpy(*out, value->string, value->length);
+    (*out)[value->length] = '\0';
+    return SEGFM_OK;
+}
+
+/* The entry 'segfm' beside the tensors. */
+static segfm_status read_own(weights_checkpoint *c, segfm_error *error) {
+    const io_pickle_node *about = io_pickle_get(&c->pickle, &c->pickle.nodes[c->pickle.root], "segfm");
+    if (about == NULL || about->kind != IO_PICKLE_DICT) return SEGFM_OK;
+    segfm_status status = own_sizes(c, about, "spatial", 3, c->own.spatial, error);
+    if (status == SEGFM_OK) status = own_sizes(c, about, "patch", 3, c->own.patch, error);
+    if (status == SEGFM_OK) status = own_sizes(c, about, "heads", 1, &c->own.heads, error);
+    if (status == SEGFM_OK) status = own_sizes(c, about, "decoder_heads", 1, &c->own.decoder_heads, error);
+    if (status == SEGFM_OK) status = own_text(c, about, "variant", &c->variant, error);
+    if (status == SEGFM_OK) status = own_text(c, about, "provenance", &c->provenance, error);
+    if (status == SEGFM_OK && strcmp(c->variant, "seed") != 0 && strcmp(c->variant, "upstream") != 0)
+        return base_fail(error, SEGFM_BAD_INPUT, "the checkpoint's variant is neither seed nor upstream");
+    return status;
+}
+
 static void fill_entry(const weights_checkpoint *c, const io_pickle_node *value, entry *e) {
     const io_pickle_tensor *t = &value->tensor;
     const io_pickle_node *s = &c->pickle.nodes[t->storage];
@@ -257,6 +302,7 @@ static segfm_status open_torch(weights_checkpoint *c, const unsigned char *bytes
     if (status == SEGFM_OK) status = io_zip_read(&c->zip, data, &c->pickle_bytes, error);
     if (status == SEGFM_OK) status = io_pickle_parse(c->pickle_bytes.data, c->pickle_bytes.size, &c->pickle, error);
     if (status == SEGFM_OK) status = find_state_dict(c, &dict, error);
+    if (status == SEGFM_OK && dict != &c->pickle.nodes[c->pickle.root]) status = read_own(c, error);
     return status == SEGFM_OK ? collect_tensors(c, dict, error) : status;
 }
 
@@ -383,14 +429,18 @@ static segfm_status infer_text(const weights_checkpoint *c, weights_config *g, s
     return has_align ? get_size(c, align, 2, 1, &g->text_dim, error) : SEGFM_OK;
 }
 
-static void apply_hints(const weights_hints *hints, weights_config *g) {
+static uint32_t first_set(uint32_t told, uint32_t own, uint32_t other) {
+    return told != 0 ? told : own != 0 ? own : other;
+}
+
+static void apply_hints(const weights_hints *hints, const weights_hints *own, weights_config *g) {
     const weights_config *full = weights_named_config("full");
     for (int i = 0; i < 3; i++) {
-        g->spatial[i] = hints->spatial[i] != 0 ? hints->spatial[i] : full->spatial[i];
-        g->patch[i] = hints->patch[i] != 0 ? hints->patch[i] : full->patch[i];
+        g->spatial[i] = first_set(hints->spatial[i], own->spatial[i], full->spatial[i]);
+        g->patch[i] = first_set(hints->patch[i], own->patch[i], full->patch[i]);
     }
-    g->heads = hints->heads != 0 ? hints->heads : full->heads;
-    g->decoder_heads = hints->decoder_heads != 0 ? hints->decoder_heads : full->decoder_heads;
+    g->heads = first_set(hints->heads, own->heads, full->heads);
+    g->decoder_heads = first_set(hints->decoder_heads, own->decoder_heads, full->decoder_heads);
 }
 
 /* Window and patch cannot be read off the shapes, but three of them must agree with the hints. */
@@ -435,7 +485,7 @@ static segfm_status check_grid(const weights_checkpoint *c, const weights_config
 
 static segfm_status infer_config(weights_checkpoint *c, const weights_hints *hints, segfm_error *error) {
     weights_config *g = &c->config;
-    apply_hints(hints, g);
+    apply_hints(hints, &c->own, g);
     segfm_status status = infer_sizes(c, g, error);
     if (status == SEGFM_OK) status = infer_corrector(c, hints, g, error);
     if (status == SEGFM_OK) status = infer_text(c, g, error);
@@ -529,6 +579,8 @@ segfm_status weights_checkpoint_open(const unsigned char *bytes, size_t n, const
 void weights_checkpoint_close(weights_checkpoint *c) {
     if (c == NULL) return;
     for (size_t i = 0; i < c->storage_count; i++) io_buffer_free(&c->storages[i].inflated);
+    free(c->variant);
+    free(c->provenance);
     free(c->storages);
     free(c->entries);
     io_pickle_free(&c->pickle);
@@ -540,6 +592,10 @@ void weights_checkpoint_close(weights_checkpoint *c) {
 const weights_config *weights_checkpoint_config(const weights_checkpoint *c) { return &c->config; }
 
 const char *weights_checkpoint_kind(const weights_checkpoint *c) { return c->kind; }
+
+const char *weights_checkpoint_variant(const weights_checkpoint *c) { return c->variant; }
+
+const char *weights_checkpoint_provenance(const weights_checkpoint *c) { return c->provenance; }
 
 bool weights_checkpoint_has(void *user, const weights_spec *spec) { return find(user, spec->name) != NULL; }
 

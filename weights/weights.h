@@ -1,5 +1,5 @@
 /* weights: the model's parameters as bytes. Our raw-binary format (FORMAT.md), its reader and writer, the checkpoint
-   readers (PyTorch zip files in three layouts, safetensors), and the formula model of the golden tests. Knows tensor
+   readers (PyTorch zip files in three layouts, safetensors) and writer, and the formula model of the golden tests. Knows tensor
    names and shapes, runs no network. Works on memory; only the command-line tools touch files. */
 #ifndef SEGFM_WEIGHTS_H
 #define SEGFM_WEIGHTS_H
@@ -107,8 +107,8 @@ segfm_status weights_sink_buffer(void *user, const void *bytes, size_t n, segfm_
 
 /* ---- checkpoints (checkpoint.c, safetensors.c) --------------------------------------------------------------- */
 
-/* What `convert` is told beside the file, because shapes alone do not tell it. Zeros mean: the defaults (32,256,256),
-   (4,16,16), 12, 8, and K as the tensors have it. */
+/* What `convert` is told beside the file, because shapes alone do not tell it. Zeros mean: what the checkpoint says of itself
+   (one that weights_export has written), else the defaults (32,256,256), (4,16,16), 12, 8, and K as the tensors have it. */
 typedef struct weights_hints {
     uint32_t spatial[3], patch[3], heads, decoder_heads, topk;
 } weights_hints;
@@ -140,10 +140,26 @@ void weights_checkpoint_close(weights_checkpoint *c);
 const weights_config *weights_checkpoint_config(const weights_checkpoint *c);
 /* "PyTorch checkpoint, layout (a)", … */
 const char *weights_checkpoint_kind(const weights_checkpoint *c);
+/* What a checkpoint that weights_export has written says of the weights file it was; NULL: it is not one. */
+const char *weights_checkpoint_variant(const weights_checkpoint *c);
+const char *weights_checkpoint_provenance(const weights_checkpoint *c);
 /* For weights_write: source and has; user = weights_checkpoint *. */
 segfm_status weights_checkpoint_source(void *user, const weights_spec *spec, size_t count, float *out,
                                        segfm_error *error);
 bool weights_checkpoint_has(void *user, const weights_spec *spec);
+
+/* ---- export (export.c) --------------------------------------------------------------------------------------- */
+
+/* Writes the file, after weights_verify, as a PyTorch checkpoint in layout (c):
+
+     {'model_state_dict': {'model.<name>': float32 tensor, …},
+      'segfm': {'spatial': (z,y,x), 'patch': (z,y,x), 'heads': n, 'decoder_heads': n, 'variant': …, 'provenance': …}}
+
+   float16 tensors widen. prompt_encoder.mask_downscaling.*, which the published class has and never uses, are there as
+   zeros, so that the tensors load strictly; its text model (text_encoder.clip_text_model.*) is not, and neither is the text
+   prompt's end where text_dim is 0. weights_checkpoint_open reads the file, and weights_write of that gives the content
+   hash of w again (with half, where w was written with it). Memory: a tensor's, if it is float16. */
+segfm_status weights_export(const weights_file *w, weights_sink *sink, void *sink_user, segfm_error *error);
 
 /* ---- the formula model (formula.c) --------------------------------------------------------------------------- */
 

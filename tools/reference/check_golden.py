@@ -17,6 +17,7 @@ import torch
 import dump
 import pipeline
 import segvol
+import train
 from compare import Tally, blas_is_openblas, differences, rounded_differences
 from golden_names import full_to_ours, golden_to_ours
 
@@ -349,6 +350,63 @@ def check_full_gru(folder):
                 check_f32(f'f32 full gru {name}', got, want, *differences(golden[name + '.f32'], want))
 
 
+# ---- training --------------------------------------------------------------------------------------------------------------
+
+def names_without_gradient(path):
+    """→ parameters that got none, and those whose gradient is exactly zero: two lists, each after a line with #"""
+    with open(path) as lines:
+        parts = lines.read().split('#')[1:]
+    return [set(part.splitlines()[1:]) for part in parts]
+
+
+def check_gradients(folder, model):
+    """k_proj.bias: zero but for rounding."""
+    golden = np.load(folder + 'train_grads_B2_boxpoints_it2.npz')
+    gradients = {'model.' + name: parameter.grad for name, parameter in model.named_parameters()}
+    none, zero = names_without_gradient(folder + 'train_grads_none.txt')
+    tally.check({name for name, g in gradients.items() if g is None} == none, 'training: parameters without a gradient')
+    tally.check({name for name, g in gradients.items() if g is not None and not g.any()} == zero, 'training: gradients of zeros')
+    for name in golden.files:
+        if not name.endswith('k_proj.bias'):
+            _, relative = differences(gradients[name].numpy(), golden[name])
+            tally.check(relative <= 1e-7, f'training: gradient of {name}', f'relative L2 {relative:.2e} of what is stored as float32')
+
+
+def check_steps(folder, golden, samples):
+    """Three steps of AdamW, in float64. After the first one two uncertain voxels are so close that the golden run took them in another
+    order, which moves the loss by 1e-7 and the corrector's weights more. The text prompt's weights are other ones there."""
+    model = segvol.formula_model(segvol.TINY, torch.float64, corrector=True)
+    trainer = train.Trainer(model, train.Options('upstream'))
+    losses = [trainer.step(samples, 1e-3, 2, True)['total'] for _ in range(3)]
+    losses.append(trainer.backward(samples, 2, True)['total'])
+    _, relative = differences(losses, golden['adamw.losses_f64'])
+    tally.check(relative <= 1e-7, 'training: losses along three steps', f'relative L2 {relative:.2e}')
+    for name, parameter in model.named_parameters():
+        key = 'adamw.param|model.' + name
+        if key in golden.files and not name.startswith(('gru_', 'text_')) and 'txt_' not in name and not name.endswith('k_proj.bias'):
+            n = parameter.numel()
+            at = np.minimum((segvol.uniform('sample.model.' + name, 64) * n).astype(int), n - 1)
+            _, relative = differences(parameter.detach().flatten().numpy()[at], golden[key][1])
+            tally.check(relative <= 5e-9, f'training: {name} after three steps', f'relative L2 {relative:.2e}')
+
+
+def check_training(folder):
+    golden = np.load(folder + 'train_steps.npz')
+    images = torch.from_numpy(segvol.formula_image((2, 1, *segvol.TINY.spatial), f'input.train.{golden["image_seed"]}')).double()
+    samples = [(images[i, 0], golden['labels'][i] != 0, torch.from_numpy(golden['boxes'][i]).double()) for i in range(2)]
+    for batch in (1, 2):
+        for stage in ('box', 'box_points'):
+            for corrections in (0, 2, 5):
+                model = segvol.formula_model(segvol.TINY, torch.float64, corrector=True)
+                trainer = train.Trainer(model, train.Options('upstream', slice_dice=batch == 1))
+                found = trainer.backward(samples[:batch], corrections, stage == 'box_points')
+                name = f'B{batch}.{stage}.it{corrections}'
+                check_f64(f'training: loss of {name}', np.array([found['total']]), golden[name + '.loss'][1:])
+                if name == 'B2.box_points.it2':
+                    check_gradients(folder, model)
+    check_steps(folder, golden, samples)
+
+
 def main():
     here = os.path.dirname(os.path.abspath(__file__))
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
@@ -357,7 +415,8 @@ def main():
     args = parser.parse_args()
     tiny = os.path.join(args.golden, 'tiny') + os.sep
     for check in (check_boxes, check_resizes, check_preprocess, check_regions, check_sliding,
-                  check_tiny_network, check_gru, check_sampling, check_writes, check_inference, check_inference_with_points):
+                  check_tiny_network, check_gru, check_sampling, check_writes, check_inference, check_inference_with_points,
+                  check_training):
         check(tiny)
     if args.full:
         check_full(os.path.join(args.golden, 'full') + os.sep)

@@ -42,7 +42,7 @@ class Config:
     mask_tokens: int = 4
     iou_layers: int = 3
     hyper_layers: int = 3
-    text_dim: int = 512
+    text_dim: int = 512  # 0: no text prompts
     gru_offsets: bool = False  # the corrector's second head, which upstream does not have
 
     @property
@@ -159,7 +159,7 @@ class FourierFeatures(nn.Module):
         """The dense encoding of the token grid, (1, dim, gz, gy, gx). Cell (i,j,k) has the coordinates (y, z, x) of its
         centre: the first two axes are exchanged."""
         matrix = self.positional_encoding_gaussian_matrix
-        z, y, x = ((torch.arange(n, dtype=matrix.dtype) + 0.5) / n for n in self.grid)
+        z, y, x = ((torch.arange(n, dtype=matrix.dtype, device=matrix.device) + 0.5) / n for n in self.grid)
         z, y, x = torch.meshgrid(z, y, x, indexing='ij')
         return self.encode(torch.stack([y, z, x], dim=-1)).permute(3, 0, 1, 2)[None]
 
@@ -167,7 +167,7 @@ class FourierFeatures(nn.Module):
         """Voxel coordinates (…,3) → features. The quirk: the order is (z, y, x) here, but z is divided by the window's
         y size and y by its z size. Trained weights rely on it."""
         size_z, size_y, size_x = self.spatial
-        divisor = torch.tensor([size_y, size_z, size_x], dtype=voxels.dtype)
+        divisor = voxels.new_tensor([size_y, size_z, size_x])
         return self.encode((voxels + 0.5) / divisor)
 
 
@@ -321,7 +321,8 @@ class MaskDecoder(nn.Module):
         self.output_hypernetworks_mlps = nn.ModuleList(
             TokenMLP(c.dim, c.dim, c.up2, c.hyper_layers) for _ in range(c.mask_tokens))
         self.iou_prediction_head = TokenMLP(c.dim, c.iou_hidden, c.mask_tokens, c.iou_layers)
-        self.txt_align_upscaled_embedding = nn.Linear(c.dim, c.up2)
+        if c.text_dim:
+            self.txt_align_upscaled_embedding = nn.Linear(c.dim, c.up2)
 
     def forward(self, image, image_pe, sparse, dense, text=None):
         """→ all masks (B, 4, 4gz, 4gy, 4gx) and their estimated IoU (B, 4); mask 0 is the answer to an unambiguous prompt."""
@@ -387,7 +388,7 @@ def likely_errors(p, k, click, truth, variant):
     if variant == 'upstream' and truth is not None:
         return (inside != truth).nonzero()[:k]
     points = inside.nonzero() if variant == 'upstream' else (inside != bool(click[3])).nonzero()
-    offsets = points - torch.tensor(click[:3])
+    offsets = points - points.new_tensor(click[:3])
     if variant == 'upstream':
         points = points[(offsets.abs() <= RADIUS).all(dim=1)]
         return points[torch.randperm(len(points))[:k]] if len(points) > k else points
@@ -398,7 +399,7 @@ def likely_errors(p, k, click, truth, variant):
 
 def padded(points, values, k, padding):
     """→ (K,3) with −1 where there are fewer points, (K) values, (K) validity"""
-    at, value, valid = torch.full((k, 3), -1), torch.full((k,), padding, dtype=values.dtype), torch.zeros(k, dtype=values.dtype)
+    at, value, valid = points.new_full((k, 3), -1), values.new_full((k,), padding), values.new_zeros(k)
     at[:len(points)], value[:len(points)], valid[:len(points)] = points, values, 1
     return at, value, valid
 
@@ -408,32 +409,50 @@ def sample(logits, k, click, truth, variant):
     p = logits.sigmoid()
     uncertain, value = uncertain_points(p, k, variant)
     errors = likely_errors(p, k, click, truth, variant)
-    label = torch.full((len(errors),), float(click[3]), dtype=p.dtype)
+    label = p.new_full((len(errors),), float(click[3]))
     return [torch.stack(pair) for pair in zip(padded(uncertain, value, k, -1.0), padded(errors, label, k, float(click[3])))]
 
 
 def state(at, value, valid, click, shape, variant):
     """What the block sees: features (2,K,8) and coordinates (2K,3). Seed divides coordinates by (D−1, H−1, W−1)."""
-    points, clicked = at.to(value.dtype), torch.tensor(click[:3], dtype=value.dtype)
+    points, clicked = at.to(value.dtype), value.new_tensor(click[:3])
     if variant == 'seed':
-        scale = torch.tensor([n - 1 for n in shape], dtype=value.dtype).clamp(min=1)
+        scale = value.new_tensor([n - 1 for n in shape]).clamp(min=1)
         points, clicked = torch.where(valid[..., None] > 0, points / scale, points), clicked / scale
     features = torch.cat([points, value[..., None], valid[..., None], clicked.expand_as(points)], dim=-1)
     return features, points.reshape(-1, 3)
 
 
+class Writes(torch.autograd.Function):
+    """values (n) into a copy of the flat logits at `where` (n): of several for one voxel the last holds, while every one gets that
+    voxel's gradient. So PyTorch differentiates index_put, whose choice among them is left open, though."""
+    @staticmethod
+    def forward(ctx, logits, where, values):
+        ctx.save_for_backward(where)
+        if len(where) == 0:
+            return logits.clone()
+        order = torch.arange(len(where), device=where.device)
+        last = ((where[:, None] == where) * order).amax(dim=1)
+        return logits.index_put((where,), values[last])
+
+    @staticmethod
+    def backward(ctx, gradient):
+        where, = ctx.saved_tensors
+        return gradient.index_fill(0, where, 0), None, gradient[where]
+
+
 def write_corrections(logits, at, valid, outputs, refinements, variant):
     """outputs (2K) go into a copy of the logits; of several for one voxel the last holds. Upstream scales voxel coordinates as if
     they were in [0,1], so that it only ever writes to corners, and stores probabilities as logits: the published code's defect."""
-    last = torch.tensor(logits.shape) - 1
+    depth, height, width = logits.shape
+    last = torch.tensor(logits.shape, device=at.device) - 1
     points = at.reshape(-1, 3)
     where = (points + refinements).round() if variant == 'seed' else points * last
     where = torch.minimum(where.long().clamp(min=0), last)
-    logits = logits.clone()
-    for i in range(len(where)):
-        if variant == 'upstream' or valid.flatten()[i]:
-            logits[tuple(where[i])] = outputs[i]
-    return logits
+    where = (where[:, 0] * height + where[:, 1]) * width + where[:, 2]
+    if variant == 'seed':
+        where, outputs = where[valid.flatten() > 0], outputs[valid.flatten() > 0]
+    return Writes.apply(logits.flatten(), where, outputs).reshape(depth, height, width)
 
 
 def correct(blocks, k, logits, next_click, steps, truth=None, variant='seed'):
@@ -450,7 +469,7 @@ def correct(blocks, k, logits, next_click, steps, truth=None, variant='seed'):
         block = blocks[min(step, len(blocks) - 1)]
         _, outputs, refinements = block.heads(torch.cat(rows)[None], coordinates[None])
         outputs, refinements = outputs[0], refinements[0]
-        found = {'click': torch.tensor(click, dtype=logits.dtype), 'gru_in': features, 'coords': at.reshape(-1, 3).to(logits.dtype)}
+        found = {'click': logits.new_tensor(click), 'gru_in': features, 'coords': at.reshape(-1, 3).to(logits.dtype)}
         if variant == 'upstream':
             outputs = found['prob'] = outputs.sigmoid()
         else:
@@ -480,7 +499,8 @@ class SegVol(nn.Module):
         self.image_encoder = ImageEncoder(c)
         self.prompt_encoder = PromptEncoder(c)
         self.mask_decoder = MaskDecoder(c)
-        self.text_encoder = TextEncoder(c)
+        if c.text_dim:
+            self.text_encoder = TextEncoder(c)
         self.gru_blocks = nn.ModuleList(GRUBlock(c) for _ in range(c.gru_blocks))
 
     def forward(self, window, boxes=None, points=None, text=None):

@@ -5,7 +5,8 @@
 
 The tensors are those of the tiny formula model, read out of the file that segfm makes, after numpy has recomputed every
 one of them. They are saved with torch.save in every layout and type, and as safetensors; each file is converted, and
-the converted tensors must be bit-equal to what torch has. Then come files that must be refused.
+the converted tensors must be bit-equal to what torch has. Weights files are exported, loaded strictly by torch, compared, and converted
+back to the same content hash. Then come files that must be refused.
 The last line is `N passed, N failed`; exit 1 when one failed."""
 import argparse
 import collections
@@ -16,9 +17,13 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import torch
+
+import segvol
+import train
 
 SIZES = ["--spatial", "16,64,64", "--heads", "6"]
 passed = failed = 0
@@ -275,6 +280,54 @@ def check_half(tensors, source, folder):
     check("vectors --half", types["image_encoder.norm.weight"] == "float32")
 
 
+def content_hash(path):
+    return [line for line in run("info", path).stdout.splitlines() if line.startswith("content hash")]
+
+
+def check_export(tensors, name, weights, folder, half=False):
+    """weights → a checkpoint that PyTorch loads strictly, with these tensors → the same weights."""
+    exported, back = os.path.join(folder, name + ".pth"), os.path.join(folder, name + "_back.segfm")
+    result = run("convert", weights, "-o", exported)
+    check(f"export {name}", result.returncode == 0 and result.stdout + result.stderr == "", result.stderr)
+    model, about = train.load_model(exported)  # strictly
+    state = {n: t.numpy() for n, t in model.state_dict().items() if ".mask_downscaling." not in n}
+    difference = same_bits(state, {n: v.astype(np.float32) for n, v in tensors.items()})
+    check(f"export {name}: tensors", difference == "", difference)
+    check(f"export {name}: parameters that nothing runs", not any(t.any() for n, t in model.state_dict().items() if ".mask_down" in n))
+    check(f"export {name}: entry", about["variant"] in ("seed", "upstream") and about["provenance"] != "")
+    result = run("convert", exported, "-o", back, *["--half"] * half)
+    check(f"export {name}: the way back", result.returncode == 0 and content_hash(back) == content_hash(weights) != [], result.stderr)
+    check(f"export {name}: same file", open(back, "rb").read() == open(weights, "rb").read())
+    return model
+
+
+def check_outputs(model, weights, folder):
+    """The exported model computes what the weights file does."""
+    config = model.config
+    window, box = segvol.formula_image(config.spatial), [1, 2, 3, *(n - 2 for n in config.spatial)]
+    path, out = os.path.join(folder, "window.npy"), os.path.join(folder, "trace")
+    np.save(path, window)
+    result = run("trace", "-w", weights, "--window", path, "--box", ",".join(map(str, box)), "--out", out)
+    check("export: trace", result.returncode == 0, result.stderr)
+    with torch.no_grad():
+        want = model(torch.from_numpy(window)[None, None], torch.tensor([box]).float())[0, 0].numpy()
+    got = np.load(os.path.join(out, "logits.npy")).reshape(want.shape)
+    check("export: outputs", np.linalg.norm(got - want) <= 1e-5 * np.linalg.norm(want) > 0)
+
+
+def check_exports(tensors, tiny, folder):
+    half = os.path.join(folder, "tiny_half.segfm")
+    run("convert", "formula:tiny", "-o", half, "--half")
+    check_outputs(check_export(tensors, "tiny", tiny, folder), tiny, folder)
+    check_export(read_weights(half)[0], "half", half, folder, half=True)
+    for name, config in (("offsets", replace(segvol.FIXTURE, gru_offsets=True)), ("plain", replace(segvol.FIXTURE, gru_blocks=0, text_dim=0))):
+        source, weights = os.path.join(folder, name + "_source.pth"), os.path.join(folder, name + ".segfm")
+        torch.save(segvol.formula_state_dict(config), source)
+        sizes = ["--spatial", "10,18,35", "--patch", "5,6,7", "--heads", "3", "--decoder-heads", "6"]
+        run("convert", source, "-o", weights, *sizes)
+        check_export(read_weights(weights)[0], name, weights, folder)
+
+
 def check_refused(name, path, message, folder, sizes=SIZES, status=3):
     out = os.path.join(folder, "refused.segfm")
     result = run("convert", path, "-o", out, *sizes)
@@ -377,6 +430,7 @@ def main():
         cases += save_safetensors(tensors, folder)
         check_conversions(cases, folder)
         check_half(tensors, source, folder)
+        check_exports(tensors, tiny, folder)
         check_refusals(tensors, source, folder)
     print(f"{passed} passed, {failed} failed")
     sys.exit(failed != 0)
