@@ -1,7 +1,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../vol/vol.h"
+#include "../train/train.h"
 #include "tools.h"
 
 /* Conformance vectors: each runs one operator, network or the whole pipeline on inputs made by the formula, and is summed
@@ -828,6 +828,58 @@ static segfm_status run_clicks(const nn_run *r, io_buffer *out, segfm_error *err
     return session_vector(true, r, out, error);
 }
 
+/* ---- training --------------------------------------------------------------------------------------------------- */
+
+/* A phantom's voxels and labels, then samples of it: images, truths, boxes. */
+static segfm_status run_phantom(const nn_run *r, io_buffer *out, segfm_error *error) {
+    const train_phantom_options size = {{14, 36, 40}, {18, 44, 48}};
+    segfm_status status = SEGFM_OK;
+    for (uint64_t number = 0; status == SEGFM_OK && number < 8; number++) {
+        train_scan s = {0};
+        status = train_phantom(1, number, &size, r->threads, &s, error);
+        for (size_t i = 0; status == SEGFM_OK && i < vol_count(s.shape); i++) {
+            real pair[2] = {(real)s.voxels[i], (real)s.labels[i]};
+            status = take(out, pair, 2, error);
+        }
+        train_scan_free(&s);
+    }
+    return status;
+}
+
+static segfm_status draw_samples(const train_case *c, io_buffer *out, segfm_error *error) {
+    const vol_shape window = {{8, 32, 24}};
+    const train_augmentation a = train_augmentation_default();
+    size_t n = vol_count(window);
+    real *b[] = {malloc(n * sizeof(real)), aligned_alloc(NN_ALIGN, train_draw_bytes(&window)), malloc(n)};
+    segfm_status status = SEGFM_OK;
+    bool missing = b[0] == NULL || b[1] == NULL || b[2] == NULL;
+    if (missing) status = base_fail(error, SEGFM_NO_MEMORY, "memory: got none for a conformance vector");
+    train_sample s = {.image = b[0], .truth = (uint8_t *)b[2]};
+    for (uint64_t number = 0; status == SEGFM_OK && number < 24; number++) {
+        train_random random = train_random_at(1, 2, number);
+        train_draw(c, number % c->class_count, &window, &a, &random, b[1], &s);
+        status = take(out, s.box, 6, error);
+        for (size_t i = 0; status == SEGFM_OK && i < n; i++) {
+            real pair[2] = {s.image[i], (real)s.truth[i]};
+            status = take(out, pair, 2, error);
+        }
+    }
+    for (size_t i = 0; i < COUNT_OF(b); i++) free(b[i]);
+    return status;
+}
+
+static segfm_status run_sample(const nn_run *r, io_buffer *out, segfm_error *error) {
+    const train_phantom_options size = {{16, 40, 44}, {16, 40, 44}};
+    train_scan s = {0};
+    train_case c = {0};
+    segfm_status status = train_phantom(2, 1, &size, r->threads, &s, error);
+    if (status == SEGFM_OK) status = train_case_make(s.voxels, s.labels, s.shape, s.spacing, 1, r->threads, &c, error);
+    if (status == SEGFM_OK) status = draw_samples(&c, out, error);
+    train_case_free(&c);
+    train_scan_free(&s);
+    return status;
+}
+
 /* ---- the table ------------------------------------------------------------------------------------------------ */
 
 static const vector vectors[] = {
@@ -881,6 +933,8 @@ static const vector vectors[] = {
     {"distance", 0xf0c398bb9858911fU, run_distance},
     {"surface", 0x3dbe594ca9afb324U, run_surface},
     {"sampling", 0x0d39ca772cdfe421U, run_sampling},
+    {"phantom", 0x0U, run_phantom},
+    {"sample", 0x0U, run_sample},
     {"tiny-encoder", 0x68dadb155e2808ccU, run_encoder},
     {"tiny-decoder", 0xd4277e502a87d7cbU, run_decoder},
     {"tiny-corrector", 0x68988be984d31e7eU, run_corrector},
