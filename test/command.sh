@@ -28,7 +28,7 @@ there() { [ -s "$1" ]; ok "$1 is there" $?; }
 
 # ---- help --------------------------------------------------------------------------------------------------------
 $segfm help | grep -q 'Not a medical device'; ok 'help' $?
-for c in segment predict eval convert info trace compare metrics phantom session selftest bench; do
+for c in segment predict eval train convert info trace compare metrics phantom session selftest bench; do
     $segfm help $c | grep -q "^segfm $c"; ok "help $c" $?
 done
 $segfm --version | grep -q '^segfm [0-9]'; ok 'version' $?
