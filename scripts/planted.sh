@@ -55,6 +55,8 @@ plant vol/components.c 'run\[j\].end < run\[i\].begin' 'run[j].end <= run[i].beg
 plant vol/surface.c '95 / 100.0' '94 / 100.0'                                 # HD95
 plant vol/click.c 'vol_mt_seed(&mt, 42)' 'vol_mt_seed(\&mt, 43)'              # which of equals is clicked
 plant vol/random.c '1812433253U' '1812433255U'                                # numpy's seeding
+plant train/random.c '0x94D049BB133111EBU' '0x94D049BB133111EDU'             # streams
+plant train/sample.c 'side \* shift' 'shift'                                    # which way a box is extended
 plant nn/gru.c 'n + z \* (old - n)' 'n - z * (old - n)'                         # the GRU's new state
 plant segfm.c 's->steps = steps_of(s, click_count(s));' ';'                   # undo keeps the correction
 plant segfm.c '-100.0f' '-99.0f'                                              # logits outside of the foreground

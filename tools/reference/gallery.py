@@ -32,8 +32,17 @@ def draw(axes, image, label, spacing):
     axes.imshow(image[z], cmap="gray", vmin=low, vmax=max(high, low + 1e-6), aspect=spacing[1] / spacing[2])
     for i, number in enumerate(np.unique(label[z])):
         if number > 0:
-            axes.contour(label[z] == number, [0.5], linewidths=0.8, colors=[plt.cm.Set1((i - 1) % 9)])
+            axes.contour(label[z] == number, [0.5], linewidths=0.9, colors=[plt.cm.Set1((i - 1) % 8)], antialiased=False)
     axes.axis("off")
+
+
+def palette():
+    """Greys and the outlines' colours: 64 of them make a third of the bytes of all."""
+    colours = [(g, g, g) for g in np.linspace(0, 255, 56).astype(int)]
+    colours += [tuple(int(255 * c) for c in plt.cm.Set1(i)[:3]) for i in range(8)]
+    image = Image.new("P", (1, 1))
+    image.putpalette([int(c) for colour in colours for c in colour])
+    return image
 
 
 def main():
@@ -49,7 +58,7 @@ def main():
     figure.subplots_adjust(0, 0, 1, 1, 0.02, 0.02)
     figure.canvas.draw()
     pixels = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3].copy())
-    pixels.quantize(64, dither=Image.Dither.NONE).save(picture, optimize=True)  # a third of the bytes
+    pixels.quantize(palette=palette(), dither=Image.Dither.NONE).save(picture, optimize=True)
 
 
 if __name__ == "__main__":
