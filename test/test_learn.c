@@ -381,7 +381,7 @@ static void check_kills(void) {
         code = code != -1 && WIFEXITED(code) ? WEXITSTATUS(code) : -1;
         read_text(path_of("stderr", ""), said, sizeof said);
         bool stopped = code == 137 || code == 124; /* 124: interrupted, in a step or an evaluation */
-        if (!CHECK((code == 0 || stopped) && said[0] == '\0')) printf("    %d: %s\n", code, said);
+        if (!CHECK((code == 0 || stopped) && (code == 137 || said[0] == '\0'))) printf("    %d: %s\n", code, said);
         killed += stopped;
         if (code != 0) continue;
         CHECK(same_runs("whole", "killed"));
