@@ -247,34 +247,30 @@ void nn_conv_transpose_backward(const nn_run *run, const size_t grid[3], size_t 
     }
 }
 
-/* Sums of each channel's blocks; then for each thread the GELU of a block and what comes down to it. */
+/* Scratch: the sums of each channel's blocks. */
 static size_t sum_blocks(size_t voxels) { return voxels / NN_SUM_BLOCK + (voxels % NN_SUM_BLOCK != 0); }
 
 size_t nn_gelu_product_backward_scratch(size_t channels, size_t voxels, int threads) {
-    return nn_plus(nn_times(channels, sum_blocks(voxels)), nn_times((size_t)threads, (size_t)2 * NN_SUM_BLOCK));
+    (void)threads;
+    return nn_times(channels, sum_blocks(voxels));
 }
 
 void nn_gelu_product_backward(const nn_run *run, size_t channels, size_t voxels, const real *a, const real *u,
                               const real *dy, real *da, real *du) {
     size_t blocks = sum_blocks(voxels);
-    real *sums = run->scratch, *threads = sums + channels * blocks;
 #pragma omp parallel for num_threads(nn_team(run->threads, nn_times(nn_times(channels, voxels), 8))) schedule(static)
     for (ptrdiff_t task = 0; task < (ptrdiff_t)(channels * blocks); task++) {
         size_t c = (size_t)task / blocks, at = (size_t)task % blocks * NN_SUM_BLOCK;
         size_t n = smaller(voxels - at, NN_SUM_BLOCK);
-        real *y = threads + nn_thread() * 2 * NN_SUM_BLOCK, *down = y + NN_SUM_BLOCK, sum[NN_LANES];
-        run->kernels->gelu(n, u + c * voxels + at, y);
-        for (size_t i = 0; i < n; i++) y[i] *= dy[at + i];
-        run->kernels->sums(n, y, sum);
+        real lane[NN_LANES];
+        run->kernels->gelu_product_backward(n, a[c], u + c * voxels + at, dy + at, lane, du + c * voxels + at);
         for (int width = NN_LANES / 2; width > 0; width /= 2)
-            for (int l = 0; l < width; l++) sum[l] += sum[l + width];
-        sums[task] = sum[0];
-        for (size_t i = 0; i < n; i++) down[i] = a[c] * dy[at + i];
-        run->kernels->gelu_backward(n, u + c * voxels + at, down, du + c * voxels + at);
+            for (int l = 0; l < width; l++) lane[l] += lane[l + width];
+        run->scratch[task] = lane[0];
     }
     for (size_t c = 0; c < channels; c++) {
         real sum = 0;
-        for (size_t b = 0; b < blocks; b++) sum += sums[c * blocks + b];
+        for (size_t b = 0; b < blocks; b++) sum += run->scratch[c * blocks + b];
         da[c] += sum;
     }
 }

@@ -45,7 +45,7 @@ void nn_sigmoid_backward(const nn_run *run, size_t n, const real *y, const real 
     for (ptrdiff_t i = 0; i < (ptrdiff_t)n; i++) dx[i] += dy[i] * y[i] * (REAL_C(1.0) - y[i]);
 }
 
-/* Threads take whole stretches of columns; the rows of a column are summed in chunks of NN_CHUNK, as a product's terms. */
+/* Threads take whole stretches of columns; the rows of a column are summed in chunks. */
 enum { COLUMNS = 64 };
 
 void nn_add_rows(const nn_run *run, size_t rows, size_t columns, const real *x, real *y) {
@@ -53,8 +53,8 @@ void nn_add_rows(const nn_run *run, size_t rows, size_t columns, const real *x, 
 #pragma omp parallel for num_threads(nn_team(run->threads, nn_times(rows, columns))) schedule(static)
     for (ptrdiff_t task = 0; task < tasks; task++) {
         size_t first = (size_t)task * COLUMNS, count = columns - first < COLUMNS ? columns - first : COLUMNS;
-        for (size_t begin = 0; begin < rows; begin += NN_CHUNK) {
-            size_t end = rows - begin < NN_CHUNK ? rows : begin + NN_CHUNK;
+        for (size_t begin = 0; begin < rows; begin += NN_ROWS_CHUNK) {
+            size_t end = rows - begin < NN_ROWS_CHUNK ? rows : begin + NN_ROWS_CHUNK;
             real sum[COLUMNS] = {0};
             for (size_t r = begin; r < end; r++) {
                 const real *row = x + r * columns + first;
@@ -74,12 +74,10 @@ void nn_add(const nn_run *run, size_t n, const real *a, const real *b, real *y) 
 }
 
 void nn_sigmoid_forward(const nn_run *run, size_t n, const real *x, real *out) {
-    (void)run;
 #pragma omp parallel for num_threads(nn_team(run->threads, n)) schedule(static)
     for (ptrdiff_t s = 0; s < stretches(n); s++) {
-        size_t end = stretch_end(n, s);
-        NN_SIMD_MATH
-        for (size_t i = (size_t)s * STRETCH; i < end; i++) out[i] = nn_sigmoid(x[i]);
+        size_t start = (size_t)s * STRETCH;
+        run->kernels->sigmoid(stretch_end(n, s) - start, x + start, out + start);
     }
 }
 

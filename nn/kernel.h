@@ -174,6 +174,43 @@ static void KERNEL(_gelu_backward)(size_t n, const real *x, const real *dy, real
     }
 }
 
+/* One element of KERNEL(_gelu_product_backward): its GELU; du += a·dy·(its derivative) */
+KERNEL_TARGET
+static NN_INLINE real KERNEL(_gelu_both)(real v, real down, real *du) {
+    real below = REAL_C(0.5) * (REAL_C(1.0) + nn_erf(v * REAL_C(0.70710678118654752440)));
+    real density = nn_exp(v * v * REAL_C(-0.5)) * REAL_C(0.39894228040143267794);
+    *du += down * (below + v * density);
+    return v * below;
+}
+
+KERNEL_TARGET
+static void KERNEL(_gelu_product_backward)(size_t n, real a, const real *restrict u, const real *restrict dy,
+                                           real *restrict lanes, real *restrict du) {
+    real t[NN_LANES] = {0};
+    size_t i = 0;
+    for (; i + NN_LANES <= n; i += NN_LANES) {
+        NN_SIMD_MATH
+        for (size_t l = 0; l < NN_LANES; l++)
+            t[l] += KERNEL(_gelu_both)(u[i + l], a * dy[i + l], du + i + l) * dy[i + l];
+    }
+    for (size_t l = 0; i + l < n; l++) t[l] += KERNEL(_gelu_both)(u[i + l], a * dy[i + l], du + i + l) * dy[i + l];
+    memcpy(lanes, t, sizeof t);
+}
+
+KERNEL_TARGET
+static void KERNEL(_sigmoid)(size_t n, const real *x, real *y) {
+    NN_SIMD_MATH
+    for (size_t i = 0; i < n; i++) y[i] = nn_sigmoid(x[i]);
+}
+
+KERNEL_TARGET
+static void KERNEL(_softplus)(size_t n, const real *x, real *y) {
+    NN_SIMD_MATH /* gcc makes vectors of the two functions only one at a time */
+    for (size_t i = 0; i < n; i++) y[i] = nn_exp(x[i] < 0 ? x[i] : -x[i]);
+    NN_SIMD_MATH
+    for (size_t i = 0; i < n; i++) y[i] = nn_log1p(y[i]);
+}
+
 KERNEL_TARGET
 static void KERNEL(_score_gradients)(size_t keys, const real *restrict e, const real *restrict mean,
                                      real *restrict ds) {
@@ -278,6 +315,9 @@ static const nn_kernels KERNEL_TABLE = {
     .score_gradients = KERNEL(_score_gradients),
     .gelu = KERNEL(_gelu),
     .gelu_backward = KERNEL(_gelu_backward),
+    .gelu_product_backward = KERNEL(_gelu_product_backward),
+    .sigmoid = KERNEL(_sigmoid),
+    .softplus = KERNEL(_softplus),
     .sums = KERNEL(_sums),
     .squares = KERNEL(_squares),
     .normalise = KERNEL(_normalise),

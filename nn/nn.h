@@ -23,6 +23,7 @@ enum {
     NN_EXP_CHUNK = 16,
     NN_WEIGHTS_CHUNK = 8,
 #endif
+    NN_ROWS_CHUNK = 32,  /* of a sum over rows, column by column */
     NN_SUM_BLOCK = 4096, /* terms of a long sum that the lanes take together */
     NN_SMALL = 16384,    /* elements that one thread does alone */
     NN_MAX_ROWS = 16,    /* of a tile of the product, on any machine */
@@ -69,6 +70,10 @@ typedef struct nn_kernels {
     void (*score_gradients)(size_t keys, const real *e, const real *mean, real *ds);
     void (*gelu)(size_t n, const real *x, real *y);
     void (*gelu_backward)(size_t n, const real *x, const real *dy, real *dx);
+    /* lanes (16): sums of gelu(u)·dy; du += a·dy·gelu'(u) */
+    void (*gelu_product_backward)(size_t n, real a, const real *u, const real *dy, real *lanes, real *du);
+    void (*sigmoid)(size_t n, const real *x, real *y);  /* y may be x */
+    void (*softplus)(size_t n, const real *x, real *y); /* log(1 + e^−|x|) */
     /* lanes (16): sums of x (n), of (x − mean)², each lane in ascending order */
     void (*sums)(size_t n, const real *x, real *lanes);
     void (*squares)(size_t n, const real *x, real mean, real *lanes);
@@ -174,7 +179,7 @@ void nn_gelu_backward(const nn_run *run, size_t n, const real *x, const real *dy
 void nn_relu_backward(const nn_run *run, size_t n, const real *y, const real *dy, real *dx);
 /* dx += dy·y·(1 − y); y is the forward's result */
 void nn_sigmoid_backward(const nn_run *run, size_t n, const real *y, const real *dy, real *dx);
-/* y (columns) += sums over the rows of x (rows, columns) */
+/* y (columns) += sums over the rows of x (rows, columns), in chunks of NN_ROWS_CHUNK */
 void nn_add_rows(const nn_run *run, size_t rows, size_t columns, const real *x, real *y);
 
 size_t nn_layernorm_scratch(size_t width);

@@ -184,7 +184,7 @@ static void long_row_backward(const nn_run *run, size_t width, const real *x, co
     }
 }
 
-/* dw += Σ dy·h, db += Σ dy, column by column, the rows in chunks of NN_CHUNK; threads take stretches of columns. */
+/* dw += Σ dy·h, db += Σ dy, column by column as nn_add_rows does; threads take stretches of columns. */
 enum { COLUMNS = 64 };
 
 static void column_sums(const nn_run *run, size_t rows, size_t width, const real *x, const real *mean,
@@ -194,8 +194,8 @@ static void column_sums(const nn_run *run, size_t rows, size_t width, const real
 #pragma omp parallel for num_threads(nn_team(run->threads, nn_times(rows, width))) schedule(static)
     for (ptrdiff_t task = 0; task < tasks; task++) {
         size_t first = (size_t)task * COLUMNS, count = width - first < COLUMNS ? width - first : COLUMNS;
-        for (size_t begin = 0; begin < rows; begin += NN_CHUNK) {
-            size_t end = rows - begin < NN_CHUNK ? rows : begin + NN_CHUNK;
+        for (size_t begin = 0; begin < rows; begin += NN_ROWS_CHUNK) {
+            size_t end = rows - begin < NN_ROWS_CHUNK ? rows : begin + NN_ROWS_CHUNK;
             real weight[COLUMNS] = {0}, bias[COLUMNS] = {0};
             for (size_t r = begin; r < end; r++) {
                 const real *xr = x + r * width + first, *dr = dy + r * width + first;

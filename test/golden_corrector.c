@@ -1,4 +1,4 @@
-/* Sampling, corrector, writes and losses against the golden files of upstream's own code.
+/* Sampling, corrector, writes, losses and AdamW against the golden files of upstream's own code.
 
        golden_corrector ../shared/golden [--full]
 
@@ -409,6 +409,22 @@ static void check_full(const char *folder) {
 
 /* ---- losses --------------------------------------------------------------------------------------------------------- */
 
+static void check_loss_gradient(const fixture *f, const char *title, int kind, const nn_run *run, size_t samples,
+                                size_t n, const real *x, const uint8_t *t) {
+    static const char *const names[4] = {"%s.ternary.dice.grad.f%zu", "%s.ternary.bce.grad.f%zu",
+                                         "%s.binary.dice.grad.f%zu", "%s.binary.bce.grad.f%zu"};
+    fixture_array exact = read_as(f, NULL, names[kind], title, 64), rounded = read_as(f, NULL, names[kind], title, 32);
+    real *dx = calloc(n, sizeof *dx);
+    char name[160];
+    if (kind % 2 == 0) nn_dice_backward(run, samples, n / samples, x, t, 1, dx);
+    else nn_bce_backward(run, n, x, t, 1, dx);
+    base_format(name, sizeof name, names[kind], title, (size_t)64);
+    if (test_check(exact.array.count == n, name, __FILE__, __LINE__))
+        check_values(name, dx, n, exact.values, error_of(&rounded, &exact));
+    fixture_array_free(&exact), fixture_array_free(&rounded);
+    free(dx);
+}
+
 /* Single numbers, whose float32 error is one draw each: all are judged by the largest of PyTorch's. Labels −1 count as 0. */
 static void check_losses(const char *folder) {
     static const char *const cases[2] = {"B1squeezed_DHW", "B2_BDHW"};
@@ -431,12 +447,46 @@ static void check_losses(const char *folder) {
             largest = fmax(largest, fabs(exact.values[0] - rounded.values[0]));
             want[count] = exact.values[0];
             got[count++] = kind % 2 == 0 ? nn_dice_loss(&run, samples, n / samples, x, t) : nn_bce_loss(&run, n, x, t);
+            check_loss_gradient(&f, cases[i], kind, &run, samples, n, x, t);
             fixture_array_free(&exact), fixture_array_free(&rounded);
         }
         fixture_array_free(&a), fixture_array_free(&labels);
         free(x), free(t), free(run.scratch);
     }
     check_values("losses", got, count, want, (bound){largest, largest});
+    fixture_close(&f);
+}
+
+/* ---- optimiser ------------------------------------------------------------------------------------------------------ */
+
+/* Three steps: parameters and gradients by the formula, many of the gradients tiny. */
+static void check_adamw(const char *folder) {
+    enum { N = 500, STEPS = 3 };
+    static const char *const moments[2] = {"exp_avg", "exp_avg_sq"};
+    const nn_adamw o = {1e-3, 0.9, 0.999, 1e-8, 1e-5};
+    const nn_run run = {THREADS, NULL, nn_kernels_best()};
+    fixture f = open_file(folder, "adamw.npz");
+    real w[N], g[N], moment[2][N] = {{0}};
+    for (size_t i = 0; i < N; i++) w[i] = (real)(float)(2 * weights_uniform("adamw.param", i) - 1);
+    for (size_t step = 1; step <= STEPS; step++) {
+        char name[40];
+        base_format(name, sizeof name, "adamw.grad.%zu", step);
+        for (size_t i = 0; i < N; i++) {
+            double u = 2 * weights_uniform(name, i) - 1;
+            g[i] = (real)(float)(u * u * u * u * u * 0.01);
+        }
+        nn_adamw_step(&run, &o, step, N, w, g, 1, moment[0], moment[1]);
+        base_format(name, sizeof name, "step%zu", step);
+        fixture_array exact = read_as(&f, NULL, "%s.f%zu", name, 64), rounded = read_as(&f, NULL, "%s.f%zu", name, 32);
+        check_values(name, w, N, exact.values, error_of(&rounded, &exact));
+        fixture_array_free(&exact), fixture_array_free(&rounded);
+    }
+    for (int k = 0; k < 2; k++) {
+        fixture_array exact = read_as(&f, NULL, "%s.f%zu", moments[k], 64);
+        fixture_array rounded = read_as(&f, NULL, "%s.f%zu", moments[k], 32);
+        check_values(moments[k], moment[k], N, exact.values, error_of(&rounded, &exact));
+        fixture_array_free(&exact), fixture_array_free(&rounded);
+    }
     fixture_close(&f);
 }
 
@@ -452,6 +502,7 @@ int main(int argc, char **argv) {
     check_sampling(tiny);
     check_corrections(tiny);
     check_losses(tiny);
+    check_adamw(tiny);
     network n = network_open(weights_named_config("tiny"), 5);
     check_blocks(tiny, &n, prob_error);
     check_training(tiny, &n, prob_error);

@@ -23,4 +23,9 @@ static const tolerance tolerance_logits = {8e-5, 1.5e-6};  /* measured 4.1e-5 on
 static const tolerance tolerance_corrector = {6e-7, 4e-7}; /* measured 2.8e-7, 1.8e-7 */
 #endif
 
+/* test_network.c: a derivative by central differences against the gradient, double build; relative to the sum of the gradient's
+   sizes along the direction, but at least the floor, below which the loss's own rounding shows. */
+#define TOL_DIFFERENCE 1e-7
+#define TOL_DIFFERENCE_FLOOR 2e-3
+
 #endif

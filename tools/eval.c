@@ -28,71 +28,7 @@ typedef struct settings {
 
 /* ---- which cases ------------------------------------------------------------------------------------------------- */
 
-/* images.items[i] and labels.items[i] are the files of case i, called names.items[i] in the results. */
-typedef struct case_list {
-    tool_names names, images, labels;
-} case_list;
-
-static segfm_status add_case(case_list *l, const char *name, const char *image, const char *label, segfm_error *error) {
-    segfm_status status = tool_names_add(&l->names, name, error);
-    if (status == SEGFM_OK) status = tool_names_add(&l->images, image, error);
-    return status == SEGFM_OK ? tool_names_add(&l->labels, label, error) : status;
-}
-
-/* A list's path: as it stands, or when there is no such file and it is relative, from the list's folder. */
-static segfm_status resolve(const char *list, const char *path, char *out, size_t capacity, segfm_error *error) {
-    char folder[4096];
-    const char *slash = strrchr(list, '/');
-    size_t length = slash != NULL ? (size_t)(slash - list) : 0;
-    if (path[0] != '/' && length > 0 && length < sizeof folder && access(path, F_OK) != 0) {
-        memcpy(folder, list, length);
-        folder[length] = '\0';
-        segfm_status status = tool_path(out, capacity, folder, path, error);
-        if (status != SEGFM_OK || access(out, F_OK) == 0) return status;
-    }
-    if (strlen(path) >= capacity) return base_fail(error, SEGFM_BAD_USAGE, "path %s is too long", path);
-    base_format(out, capacity, "%s", path);
-    return SEGFM_OK;
-}
-
-/* Cuts the text at its first tab or line end; *text moves to what follows the tab (NULL: nothing). */
-static char *take_column(char **text) {
-    char *column = *text, *end = column + strcspn(column, "\t\r\n");
-    *text = *end == '\t' ? end + 1 : NULL;
-    *end = '\0';
-    return column;
-}
-
-static segfm_status read_line(const char *list, char *line, int number, case_list *out, segfm_error *error) {
-    char image[4096], label[4096];
-    if (line[0] == '#' || line[strspn(line, " \t\r")] == '\0') return SEGFM_OK;
-    char *rest = line, *first = take_column(&rest), *second = rest == NULL ? NULL : take_column(&rest);
-    if (second == NULL || *first == '\0' || *second == '\0')
-        return base_fail(error, SEGFM_BAD_INPUT, "line %d: need an image, a tab and a label map", number);
-    if (number == 1 && (strcmp(first, "image") == 0 || strcmp(first, "file") == 0)) return SEGFM_OK; /* a header */
-    segfm_status status = resolve(list, first, image, sizeof image, error);
-    if (status == SEGFM_OK) status = resolve(list, second, label, sizeof label, error);
-    return status == SEGFM_OK ? add_case(out, first, image, label, error) : status;
-}
-
-static segfm_status read_pairs(const char *path, case_list *out, segfm_error *error) {
-    io_buffer text = {0};
-    segfm_status status = io_read_file(path, &text, error);
-    if (status == SEGFM_OK) status = io_buffer_append(&text, "", 1, error); /* a terminator */
-    if (status == SEGFM_OK && memchr(text.data, 0, text.size - 1) != NULL)
-        status = base_fail(error, SEGFM_BAD_INPUT, "holds a zero byte: need lines of text");
-    char *line = (char *)text.data;
-    for (int number = 1; status == SEGFM_OK && line != NULL; number++) {
-        char *end = strchr(line, '\n');
-        if (end != NULL) *end = '\0';
-        status = read_line(path, line, number, out, error);
-        line = end != NULL ? end + 1 : NULL;
-    }
-    io_buffer_free(&text);
-    return status == SEGFM_OK ? status : base_fail_where(error, status, path);
-}
-
-static segfm_status read_folder(const settings *o, case_list *out, segfm_error *error) {
+static segfm_status read_folder(const settings *o, tool_cases *out, segfm_error *error) {
     tool_names files = {0};
     segfm_status status = tool_list_folder(o->images, ".npz", &files, error);
     for (size_t i = 0; status == SEGFM_OK && i < files.count; i++) {
@@ -101,17 +37,17 @@ static segfm_status read_folder(const settings *o, case_list *out, segfm_error *
         status = tool_path(image, sizeof image, o->images, name, error);
         if (status == SEGFM_OK)
             status = tool_path(label, sizeof label, o->gts != NULL ? o->gts : o->images, name, error);
-        if (status == SEGFM_OK) status = add_case(out, name, image, label, error);
+        if (status == SEGFM_OK) status = tool_cases_add(out, name, image, label, error);
     }
     tool_names_free(&files);
     return status;
 }
 
-static segfm_status list_cases(const settings *o, case_list *out, segfm_error *error) {
+static segfm_status list_cases(const settings *o, tool_cases *out, segfm_error *error) {
     const char *where = o->pairs != NULL ? o->pairs : o->images;
-    segfm_status status = o->pairs != NULL ? read_pairs(where, out, error) : read_folder(o, out, error);
+    segfm_status status = o->pairs != NULL ? tool_cases_read(where, out, error) : read_folder(o, out, error);
     if (status == SEGFM_OK && out->names.count == 0) {
-        base_fail(error, SEGFM_BAD_INPUT, o->pairs != NULL ? "lists no pair" : "holds no .npz file");
+        base_fail(error, SEGFM_BAD_INPUT, "holds no .npz file");
         status = base_fail_where(error, SEGFM_BAD_INPUT, where);
     }
     return status;
@@ -136,7 +72,7 @@ static segfm_status saved_path(const char *folder, const char *image, char *out,
 }
 
 /* No result may replace a case's files or the masks of another case. */
-static segfm_status check_outputs(const settings *o, const case_list *l, segfm_error *error) {
+static segfm_status check_outputs(const settings *o, const tool_cases *l, segfm_error *error) {
     tool_names saved = {0};
     segfm_status status = tool_keep_input(o->pairs, o->csv, error);
     for (size_t i = 0; status == SEGFM_OK && i < l->names.count; i++) {
@@ -450,7 +386,7 @@ static segfm_status save_masks(subject *s, const char *image, segfm_error *error
     return io_nifti_write_like(path, &s->c.scan.image, dtype, s->labels, error);
 }
 
-static segfm_status run_subject(subject *s, const segfm_model *model, const case_list *l, size_t i, results *out,
+static segfm_status run_subject(subject *s, const segfm_model *model, const tool_cases *l, size_t i, results *out,
                                 segfm_error *error) {
     segfm_status status = open_subject(s, l->images.items[i], l->labels.items[i], error);
     if (status == SEGFM_OK) status = find_classes(s, i, out, error);
@@ -468,7 +404,7 @@ static segfm_status run_subject(subject *s, const segfm_model *model, const case
 }
 
 /* A case that fails is named and leaves no row. What is wrong with it is its files' fault, whatever the library calls it. */
-static segfm_status run_case(const settings *o, const segfm_model *model, const case_list *l, size_t i, results *out,
+static segfm_status run_case(const settings *o, const segfm_model *model, const tool_cases *l, size_t i, results *out,
                              segfm_error *error) {
     size_t rows = out->count, small = out->small;
     subject s = {.o = o};
@@ -528,7 +464,7 @@ static segfm_status put_row(io_buffer *b, const char *name, const row *r, int cl
     return status == SEGFM_OK ? put(b, "\n", error) : status;
 }
 
-static segfm_status write_csv(const settings *o, const case_list *l, const results *r, segfm_error *error) {
+static segfm_status write_csv(const settings *o, const tool_cases *l, const results *r, segfm_error *error) {
     io_buffer b = {0};
     segfm_status status = put_header(&b, o->clicks, error);
     for (size_t i = 0; status == SEGFM_OK && i < r->count; i++)
@@ -562,7 +498,7 @@ static segfm_status put_prompts(io_buffer *b, const char *name, const row *r, in
     return status;
 }
 
-static segfm_status write_prompts(const settings *o, const case_list *l, const results *r, segfm_error *error) {
+static segfm_status write_prompts(const settings *o, const tool_cases *l, const results *r, segfm_error *error) {
     io_buffer b = {0};
     char path[4096];
     segfm_status status = tool_path(path, sizeof path, o->save, "prompts.tsv", error);
@@ -637,7 +573,7 @@ static void print_summary(const settings *o, const results *r) {
 /* ---- the command -------------------------------------------------------------------------------------------------- */
 
 /* The first failure is the command's; others are named as they come. */
-static segfm_status run_cases(const settings *o, const segfm_model *model, const case_list *l, results *out,
+static segfm_status run_cases(const settings *o, const segfm_model *model, const tool_cases *l, results *out,
                               segfm_error *error) {
     segfm_status result = SEGFM_OK;
     bool watched = !o->common.quiet && isatty(STDERR_FILENO);
@@ -646,6 +582,7 @@ static segfm_status run_cases(const settings *o, const segfm_model *model, const
         if (watched) fprintf(stderr, "case %zu of %zu: %s\n", i + 1, l->names.count, l->names.items[i]);
         segfm_status status = run_case(o, model, l, i, out, &problem);
         if (status == SEGFM_OK) continue;
+        if (status == SEGFM_CANCELLED) return base_fail(error, status, "the evaluation was interrupted");
         if (result == SEGFM_OK) {
             result = status;
             *error = problem;
@@ -657,7 +594,7 @@ static segfm_status run_cases(const settings *o, const segfm_model *model, const
 }
 
 /* Cases that could be scored are reported even when others failed. */
-static segfm_status evaluate(const settings *o, const segfm_model *model, const case_list *l, segfm_error *error) {
+static segfm_status evaluate(const settings *o, const segfm_model *model, const tool_cases *l, segfm_error *error) {
     results r = {0};
     segfm_error problem = {0};
     segfm_status status = SEGFM_OK, result = run_cases(o, model, l, &r, error);
@@ -670,6 +607,23 @@ static segfm_status evaluate(const settings *o, const segfm_model *model, const 
     free(r.rows);
     if (status == SEGFM_OK) return result;
     *error = problem; /* graver than a bad case */
+    return status;
+}
+
+segfm_status tool_evaluate(const segfm_model *model, const tool_cases *cases, const tool_evaluation *q, double *dice,
+                           size_t *bad, segfm_error *error) {
+    results r = {0};
+    settings o = {.clicks = q->clicks, .min_voxels = q->min_voxels, .common = {q->threads, true}};
+    o.session = segfm_options_default();
+    o.session.threads = q->threads;
+    o.session.max_clicks = q->clicks > 0 ? q->clicks : 1;
+    o.session.variant = q->variant;
+    o.session.progress = q->progress;
+    segfm_status status = run_cases(&o, model, cases, &r, error);
+    *bad = r.bad;
+    for (int k = 0; k <= q->clicks; k++) dice[k] = mean_over_cases(&r, DSC, k, q->clicks);
+    cut_rows(&r, 0);
+    free(r.rows);
     return status;
 }
 
@@ -731,7 +685,7 @@ segfm_status command_eval(int argc, char **argv, segfm_error *error) {
     segfm_status status = tool_parse(argc, argv, options, NULL, 0, &o.common, error);
     if (status == SEGFM_OK) status = read_settings(&o, clicks, min_voxels, error);
     if (status != SEGFM_OK) return status;
-    case_list cases = {0};
+    tool_cases cases = {0};
     tool_model model = {0};
     bool corrector = o.clicks > 0 && (o.session.click_by & SEGFM_BY_CORRECTOR) != 0;
     status = list_cases(&o, &cases, error);
@@ -743,8 +697,6 @@ segfm_status command_eval(int argc, char **argv, segfm_error *error) {
     if (status == SEGFM_OK) status = try_outputs(&o, error);
     if (status == SEGFM_OK) status = evaluate(&o, model.model, &cases, error);
     tool_model_close(&model);
-    tool_names_free(&cases.names);
-    tool_names_free(&cases.images);
-    tool_names_free(&cases.labels);
+    tool_cases_free(&cases);
     return status;
 }

@@ -335,6 +335,178 @@ static segfm_status run_losses(const nn_run *r, io_buffer *out, segfm_error *err
     return done(take(out, losses, COUNT_OF(losses), error), b, COUNT_OF(b), error);
 }
 
+/* ---- backward: every gradient is added to numbers ------------------------------------------------------------ */
+
+static bool complete(real *const *blocks, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (blocks[i] == NULL) return false;
+    return true;
+}
+
+static segfm_status run_linear_backward(const nn_run *r, io_buffer *out, segfm_error *error) {
+    enum { ROWS = 291, IN = 75, OUT = 267 };
+    real *b[] = {uniform("selftest.x", ROWS * IN, -1, 1),   uniform("selftest.weight", OUT * IN, -1, 1),
+                 uniform("selftest.dy", ROWS * OUT, -1, 1), uniform("selftest.a", ROWS * IN, -1, 1),
+                 uniform("selftest.b", OUT * IN, -1, 1),    uniform("selftest.bias", OUT, -1, 1)};
+    if (!complete(b, COUNT_OF(b))) return done(SEGFM_OK, b, COUNT_OF(b), error);
+    nn_linear_backward(r, ROWS, IN, OUT, b[0], b[1], b[2], b[3], b[4], b[5]);
+    nn_add_rows(r, ROWS, IN, b[0], b[1]); /* onto the weights' first rows: a sum of its own */
+    segfm_status status = take(out, b[1], IN, error);
+    if (status == SEGFM_OK) status = take(out, b[3], ROWS * IN, error);
+    if (status == SEGFM_OK) status = take(out, b[4], OUT * IN, error);
+    return done(status == SEGFM_OK ? take(out, b[5], OUT, error) : status, b, COUNT_OF(b), error);
+}
+
+/* A by columns, room between the rows of y. */
+static segfm_status run_matmul_add(const nn_run *r, io_buffer *out, segfm_error *error) {
+    enum { M = 67, N = 75, K = 1031, ROW = 80 };
+    real *b[] = {uniform("selftest.a", M * K, -1, 1), uniform("selftest.b", N * K, -1, 1),
+                 uniform("selftest.y", M * ROW, -1, 1), malloc(nn_panels_count(N, K) * sizeof(real))};
+    if (!complete(b, COUNT_OF(b))) return done(SEGFM_OK, b, COUNT_OF(b), error);
+    nn_panels_pack(b[1], N, K, 1, N, b[3], r->threads);
+    nn_matmul_add(r, M, b[0], 1, M, &(nn_panels){.n = N, .k = K, .data = b[3]}, b[2], ROW);
+    return done(take(out, b[2], M * ROW, error), b, COUNT_OF(b), error);
+}
+
+/* Several groups of queries, the last not full. */
+static segfm_status run_attention_backward(const nn_run *r, io_buffer *out, segfm_error *error) {
+    enum { ROWS = 301, COLUMNS = 75 };
+    real *b[] = {uniform("selftest.q", ROWS * WIDTH, -2, 2),    uniform("selftest.k", COLUMNS * WIDTH, -2, 2),
+                 uniform("selftest.v", COLUMNS * WIDTH, -2, 2), malloc(ROWS * WIDTH * sizeof(real)),
+                 uniform("selftest.dy", ROWS * WIDTH, -1, 1),   uniform("selftest.x", ROWS * WIDTH, -1, 1),
+                 uniform("selftest.a", COLUMNS * WIDTH, -1, 1), uniform("selftest.b", COLUMNS * WIDTH, -1, 1)};
+    if (!complete(b, COUNT_OF(b))) return done(SEGFM_OK, b, COUNT_OF(b), error);
+    nn_attention at = {ROWS,  COLUMNS, HEADS, HEAD_DIM, b[0],  b[1],        b[2],
+                       WIDTH, WIDTH,   WIDTH, b[3],     WIDTH, REAL_C(0.25)};
+    nn_attention_forward(r, &at);
+    nn_attention_backward(r, &at, b[4], b[5], b[6], b[7]);
+    segfm_status status = take(out, b[5], ROWS * WIDTH, error);
+    if (status == SEGFM_OK) status = take(out, b[6], COLUMNS * WIDTH, error);
+    return done(status == SEGFM_OK ? take(out, b[7], COLUMNS * WIDTH, error) : status, b, COUNT_OF(b), error);
+}
+
+/* GELU's, ReLU's and the sigmoid's, all onto the same numbers. */
+static segfm_status run_elements_backward(const nn_run *r, io_buffer *out, segfm_error *error) {
+    enum { N = 50021 };
+    real *b[] = {uniform("selftest.x", N, -6, 6), uniform("selftest.dy", N, -1, 1), uniform("selftest.a", N, -1, 1),
+                 malloc(N * sizeof(real))};
+    if (!complete(b, COUNT_OF(b))) return done(SEGFM_OK, b, COUNT_OF(b), error);
+    nn_gelu_backward(r, N, b[0], b[1], b[2]);
+    nn_sigmoid_forward(r, N, b[0], b[3]);
+    nn_sigmoid_backward(r, N, b[3], b[1], b[2]);
+    nn_relu_forward(r, N, b[0], b[3]);
+    nn_relu_backward(r, N, b[3], b[1], b[2]);
+    return done(take(out, b[2], N, error), b, COUNT_OF(b), error);
+}
+
+static segfm_status norm_backward(const nn_run *r, size_t rows, size_t width, io_buffer *out, segfm_error *error) {
+    real *b[] = {uniform("selftest.x", rows * width, -3, 5),  uniform("selftest.weight", width, 0.5, 1.5),
+                 uniform("selftest.dy", rows * width, -1, 1), uniform("selftest.a", rows * width, -1, 1),
+                 uniform("selftest.b", width, -1, 1),         uniform("selftest.bias", width, -1, 1)};
+    if (!complete(b, COUNT_OF(b))) return done(SEGFM_OK, b, COUNT_OF(b), error);
+    nn_layernorm_backward(r, rows, width, b[0], b[1], REAL_C(1e-5), b[2], b[3], b[4], b[5]);
+    segfm_status status = take(out, b[3], rows * width, error);
+    if (status == SEGFM_OK) status = take(out, b[4], width, error);
+    return done(status == SEGFM_OK ? take(out, b[5], width, error) : status, b, COUNT_OF(b), error);
+}
+
+static segfm_status run_norm_backward(const nn_run *r, io_buffer *out, segfm_error *error) {
+    return norm_backward(r, 141, 173, out, error);
+}
+static segfm_status run_norm_block_backward(const nn_run *r, io_buffer *out, segfm_error *error) {
+    return norm_backward(r, 1, 70001, out, error);
+}
+
+static segfm_status run_gru_backward(const nn_run *r, io_buffer *out, segfm_error *error) {
+    enum { ROWS = 9, IN = 300, H = 45, GATES = 3 * H };
+    real *b[] = {uniform("selftest.x", ROWS * IN, -1, 1),     uniform("selftest.a", GATES * IN, -0.3, 0.3),
+                 uniform("selftest.b", GATES * H, -0.3, 0.3), uniform("selftest.bias", GATES, -1, 1),
+                 uniform("selftest.y", ROWS * H, -1, 1),      uniform("selftest.dy", ROWS * H, -1, 1),
+                 uniform("selftest.q", ROWS * IN, -1, 1),     uniform("selftest.k", GATES * IN, -1, 1),
+                 uniform("selftest.v", GATES * H, -1, 1),     uniform("selftest.weight", 2 * GATES, -1, 1)};
+    if (!complete(b, COUNT_OF(b))) return done(SEGFM_OK, b, COUNT_OF(b), error);
+    const nn_gru_weights w = {b[1], b[2], b[3], b[3]};
+    const nn_gru_gradients dw = {b[7], b[8], b[9], b[9] + GATES};
+    nn_gru_backward(r, ROWS, IN, H, &w, b[0], b[4], b[5], b[6], &dw);
+    segfm_status status = take(out, b[6], ROWS * IN, error);
+    if (status == SEGFM_OK) status = take(out, b[7], GATES * IN, error);
+    if (status == SEGFM_OK) status = take(out, b[8], GATES * H, error);
+    return done(status == SEGFM_OK ? take(out, b[9], 2 * GATES, error) : status, b, COUNT_OF(b), error);
+}
+
+/* The values that no vector above has, then all losses' derivatives, onto the same numbers. */
+static segfm_status run_losses_backward(const nn_run *r, io_buffer *out, segfm_error *error) {
+    enum { SAMPLES = 3, N = 20011, ALL = SAMPLES * N };
+    real *b[] = {uniform("selftest.x", ALL, -9, 9), malloc(ALL), uniform("selftest.y", ALL, -4, 4),
+                 uniform("selftest.a", ALL, -1e-5, 1e-5), uniform("selftest.b", ALL, -1e-5, 1e-5)};
+    if (!complete(b, COUNT_OF(b))) return done(SEGFM_OK, b, COUNT_OF(b), error);
+    uint8_t *truth = (uint8_t *)b[1];
+    for (size_t i = 0; i < ALL; i++) truth[i] = i % 7 < 3;
+    const real losses[] = {nn_consistency_loss(r, ALL, b[0], b[2]), nn_boundary_loss(r, ALL, b[0], b[2])};
+    nn_dice_backward(r, SAMPLES, N, b[0], truth, REAL_C(0.7), b[3]);
+    nn_bce_backward(r, ALL, b[0], truth, REAL_C(0.3), b[3]);
+    nn_consistency_backward(r, ALL, b[0], b[2], REAL_C(0.1), b[3], b[4]);
+    nn_boundary_backward(r, ALL, b[0], b[2], REAL_C(0.01), b[3]);
+    segfm_status status = take(out, losses, COUNT_OF(losses), error);
+    if (status == SEGFM_OK) status = take(out, b[3], ALL, error);
+    return done(status == SEGFM_OK ? take(out, b[4], ALL, error) : status, b, COUNT_OF(b), error);
+}
+
+/* Three steps, gradients of many sizes, and the sum of their squares. */
+static segfm_status run_adamw(const nn_run *r, io_buffer *out, segfm_error *error) {
+    enum { N = 20011 };
+    const nn_adamw o = {1e-3, 0.9, 0.999, 1e-8, 1e-2};
+    real *b[] = {uniform("selftest.weight", N, -1, 1), uniform("selftest.dy", N, -1, 1), calloc(N, sizeof(real)),
+                 calloc(N, sizeof(real))};
+    if (!complete(b, COUNT_OF(b))) return done(SEGFM_OK, b, COUNT_OF(b), error);
+    double squares = 0;
+    for (uint64_t step = 1; step <= 3; step++) {
+        for (size_t i = 0; i < N; i++) b[1][i] *= b[1][i];
+        squares = nn_square_sum(r, N, b[1]);
+        nn_adamw_step(r, &o, step, N, b[0], b[1], 0.5, b[2], b[3]);
+    }
+    segfm_status status = take_doubles(out, &squares, 1, error);
+    for (size_t i = 0; status == SEGFM_OK && i < COUNT_OF(b); i++) status = take(out, b[i], N, error);
+    return done(status, b, COUNT_OF(b), error);
+}
+
+/* More cells than a block has, channels side by side and cells side by side. */
+static segfm_status run_conv_backward(const nn_run *r, io_buffer *out, segfm_error *error) {
+    enum { CELLS = 11 * 10 * 12, IN = 21, OUT = 3 };
+    real *b[] = {uniform("selftest.x", CELLS * IN, -1, 1),       uniform("selftest.weight", IN * OUT * 8, -1, 1),
+                 uniform("selftest.dy", CELLS * 8 * OUT, -1, 1), uniform("selftest.a", CELLS * IN, -1, 1),
+                 uniform("selftest.b", IN * OUT * 8, -1, 1),     uniform("selftest.bias", OUT, -1, 1)};
+    if (!complete(b, COUNT_OF(b))) return done(SEGFM_OK, b, COUNT_OF(b), error);
+    segfm_status status = SEGFM_OK;
+    for (int beside = 0; status == SEGFM_OK && beside < 2; beside++) {
+        nn_conv_transpose_backward(r, (size_t[]){11, 10, 12}, IN, OUT, b[0], beside ? 1 : IN, beside ? CELLS : 1, b[1],
+                                   b[2], b[3], b[4], b[5]);
+        status = take(out, b[3], CELLS * IN, error);
+        if (status == SEGFM_OK) status = take(out, b[4], IN * OUT * 8, error);
+        if (status == SEGFM_OK) status = take(out, b[5], OUT, error);
+    }
+    return done(status, b, COUNT_OF(b), error);
+}
+
+static segfm_status run_mix_backward(const nn_run *r, io_buffer *out, segfm_error *error) {
+    enum { CHANNELS = 7, N = 9001 };
+    real *b[] = {uniform("selftest.a", CHANNELS, -1, 1), uniform("selftest.x", CHANNELS * N, -6, 6),
+                 uniform("selftest.dy", N, -1, 1), uniform("selftest.b", CHANNELS, -1, 1),
+                 uniform("selftest.y", CHANNELS * N, -1, 1)};
+    if (!complete(b, COUNT_OF(b))) return done(SEGFM_OK, b, COUNT_OF(b), error);
+    nn_gelu_product_backward(r, CHANNELS, N, b[0], b[1], b[2], b[3], b[4]);
+    segfm_status status = take(out, b[3], CHANNELS, error);
+    return done(status == SEGFM_OK ? take(out, b[4], CHANNELS * N, error) : status, b, COUNT_OF(b), error);
+}
+
+static segfm_status run_trilinear_backward(const nn_run *r, io_buffer *out, segfm_error *error) {
+    enum { N = 5 * 7 * 6, UP = 11 * 28 * 17 };
+    real *b[] = {uniform("selftest.dy", UP, -1, 1), uniform("selftest.x", N, -1, 1)};
+    if (!complete(b, COUNT_OF(b))) return done(SEGFM_OK, b, COUNT_OF(b), error);
+    nn_trilinear_backward(r, (size_t[]){5, 7, 6}, (size_t[]){11, 28, 17}, b[0], b[1]);
+    return done(take(out, b[1], N, error), b, COUNT_OF(b), error);
+}
+
 /* ---- volumes ------------------------------------------------------------------------------------------------- */
 
 enum { SCAN = 30011 };
@@ -689,6 +861,18 @@ static const vector vectors[] = {
     {"rows-product", 0x07c22e4014602bb0U, run_rows_product},
     {"gru", 0x6042cab6b277d00bU, run_gru},
     {"losses", 0x1143b9d8864601bfU, run_losses},
+    {"linear-back", 0x0000000000000000U, run_linear_backward},
+    {"matmul-add", 0x0000000000000000U, run_matmul_add},
+    {"attention-back", 0x0000000000000000U, run_attention_backward},
+    {"elements-back", 0x0000000000000000U, run_elements_backward},
+    {"norm-back", 0x0000000000000000U, run_norm_backward},
+    {"norm-block-back", 0x0000000000000000U, run_norm_block_backward},
+    {"gru-back", 0x0000000000000000U, run_gru_backward},
+    {"losses-back", 0x0000000000000000U, run_losses_backward},
+    {"adamw", 0x0000000000000000U, run_adamw},
+    {"conv-back", 0x0000000000000000U, run_conv_backward},
+    {"mix-back", 0x0000000000000000U, run_mix_backward},
+    {"trilin-back", 0x0000000000000000U, run_trilinear_backward},
     {"foreground", 0xa7ed9de8ac657e82U, run_foreground},
     {"normalise", 0xb2cdb00db88b474eU, run_normalise},
     {"nearest", 0xd04a2d7e12572e7dU, run_nearest},

@@ -12,7 +12,7 @@
 /* argv[0] is the subcommand's name. */
 typedef segfm_status tool_command(int argc, char **argv, segfm_error *error);
 tool_command command_segment, command_predict, command_convert, command_info, command_trace, command_compare,
-    command_metrics, command_eval, command_session, command_selftest, command_bench;
+    command_metrics, command_eval, command_train, command_phantom, command_session, command_selftest, command_bench;
 
 /* ---- options (options.c) ------------------------------------------------------------------------------------- */
 
@@ -201,6 +201,28 @@ void tool_names_free(tool_names *names);
 bool tool_ends_with(const char *text, const char *suffix);
 /* Both paths lead to one existing file or folder. */
 bool tool_same_file(const char *a, const char *b);
+/* Labelled scans: images.items[i] and labels.items[i] are the files of case i, called names.items[i] in results. All zero =
+   none. (cases.c) */
+typedef struct tool_cases {
+    tool_names names, images, labels;
+} tool_cases;
+segfm_status tool_cases_add(tool_cases *l, const char *name, const char *image, const char *label, segfm_error *error);
+/* Adds what a list has: per line an image, a tab and a label map. At least one. */
+segfm_status tool_cases_read(const char *path, tool_cases *out, segfm_error *error);
+void tool_cases_free(tool_cases *l);
+
+/* The plain evaluation of `segfm eval` (eval.c): dice (clicks + 1) = after the box and after each click the means over cases
+   of the means over classes, NAN where there is none. A bad case is left out and counted: the first is the error that is
+   returned, others are named on stderr. SEGFM_CANCELLED when `progress` said so. */
+typedef struct tool_evaluation {
+    int clicks, threads;
+    int64_t min_voxels;
+    segfm_variant variant;
+    segfm_progress *progress;
+} tool_evaluation;
+segfm_status tool_evaluate(const segfm_model *model, const tool_cases *cases, const tool_evaluation *q, double *dice,
+                           size_t *bad, segfm_error *error);
+
 /* SEGFM_BAD_USAGE unless the path (or NULL) names a NIfTI file. */
 segfm_status tool_check_nifti_name(const char *path, segfm_error *error);
 /* out = the other file of a .hdr/.img pair, or the path itself when it names none. */

@@ -7,6 +7,7 @@
 /* A correction as it was made. */
 typedef struct correction {
     int32_t (*at)[3];  /* (2K) points, … */
+    real *value;       /* (2K) … what was told of them, … */
     uint8_t *valid;    /* (2K) … whether they are there, … */
     real *logit;       /* (K) … and the logits of the uncertain ones */
     real *coordinates; /* (2K, 3) */
@@ -91,6 +92,7 @@ static void take_corrections(train_network *n, nn_arena *arena) {
         correction c = {0};
         c.at = nn_arena_take(arena, points, sizeof *c.at);
         c.logit = nn_arena_reals(arena, points / 2);
+        c.value = nn_arena_reals(arena, points);
         c.valid = nn_arena_take(arena, points, 1);
         c.coordinates = nn_arena_reals(arena, 3 * points);
         c.voxel = nn_arena_take(arena, points, sizeof *c.voxel);
@@ -173,6 +175,7 @@ static void decode(train_network *n, const segvol_prompts *prompts, real *logits
 static bool simulate(train_network *n, const uint8_t *truth, vol_click *click) {
     inside *in = n->inside;
     vol_click_request q = click_request(n);
+    if (n->replay) return click->label >= 0;
     for (size_t i = 0; i < in->flat.model.window_voxels; i++) /* upstream takes raw logits for probabilities */
         in->prediction[i] =
             n->options.variant == VOL_SEED ? nn_sigmoid_above_half(in->logits[i]) : in->logits[i] > REAL_C(0.5);
@@ -181,6 +184,20 @@ static bool simulate(train_network *n, const uint8_t *truth, vol_click *click) {
 
 static size_t voxel_of(vol_shape s, const int32_t at[3]) {
     return (size_t)(((int64_t)at[0] * s.n[1] + at[1]) * s.n[2] + at[2]);
+}
+
+/* The points of an earlier run of the same correction; the uncertain ones' values as they are now. */
+static void restore(train_network *n, const correction *c) {
+    inside *in = n->inside;
+    vol_samples *s = &in->samples;
+    memcpy(s->at, c->at, 2 * s->k * sizeof *s->at);
+    memcpy(s->value, c->value, 2 * s->k * sizeof *s->value);
+    memcpy(s->valid, c->valid, 2 * s->k);
+    for (size_t i = 0; i < s->k; i++) {
+        if (!s->valid[i]) continue;
+        real p = nn_sigmoid(in->logits[voxel_of(in->window, (const int32_t *)s->at[i])]), away = p - REAL_C(0.5);
+        s->value[i] = n->options.variant == VOL_SEED ? p : away < 0 ? -away : away;
+    }
 }
 
 /* Correction `step` of in->logits. */
@@ -192,9 +209,11 @@ static void correct(train_network *n, size_t step, const uint8_t *truth) {
     vol_variant variant = n->options.variant;
     vol_view view = {in->logits, in->window, vol_box_whole(in->window)};
     const uint8_t *known = variant == VOL_UPSTREAM ? truth : NULL; /* its sampling looks at the truth */
-    vol_sample(&view, variant, &in->clicks[step], 1, known, NULL, in->threads, s);
+    if (n->replay) restore(n, c);
+    else vol_sample(&view, variant, &in->clicks[step], 1, known, NULL, in->threads, s);
     vol_sample_state(&view, variant, &in->clicks[step], s, in->corrector.rows + step * 8 * points, c->coordinates);
     memcpy(c->at, s->at, points * sizeof *c->at);
+    memcpy(c->value, s->value, points * sizeof *c->value);
     memcpy(c->valid, s->valid, points);
     for (size_t i = 0; i < s->k; i++)
         c->logit[i] = c->valid[i] ? in->logits[voxel_of(in->window, (const int32_t *)c->at[i])] : 0;
@@ -273,17 +292,18 @@ static void values_backward(const train_network *n, const correction *c, const r
 }
 
 /* Correction `step` backwards: in->dlogits, of the logits after it → of those before it. What a voxel was overwritten with gets
-   all of its gradient; of several values for one voxel each does, as PyTorch has it. */
+   its gradient: of several values for one voxel the last, which alone is seen; upstream each, as PyTorch's index_put has it. */
 static void correct_backward(train_network *n, size_t step) {
     inside *in = n->inside;
     const correction *c = &in->steps[step];
-    size_t points = 2 * (size_t)n->config.topk, w = 0;
+    size_t points = 2 * (size_t)n->config.topk, w = c->writes;
     bool seed = n->options.variant == VOL_SEED;
     memset(in->ddelta, 0, points * sizeof(real));
-    for (size_t i = 0; i < points; i++) {
+    for (size_t i = points; i-- > 0;) {
         if (seed && !c->valid[i]) continue; /* it has written nothing */
-        real d = in->dlogits[c->voxel[w]], p = c->written[w++];
-        in->ddelta[i] = seed ? d : d * p * (1 - p);
+        real *d = &in->dlogits[c->voxel[--w]], p = c->written[w];
+        in->ddelta[i] = seed ? *d : *d * p * (1 - p);
+        if (seed) *d = 0;
     }
     for (size_t i = 0; i < c->writes; i++) in->dlogits[c->voxel[i]] = 0;
     segvol_corrector_backward(&in->flat.model, &in->corrector, &in->tape, &in->corrector_tape, step, c->coordinates,

@@ -34,10 +34,12 @@ typedef struct train_scan {
 } train_scan;
 void train_scan_free(train_scan *s);
 
+enum { TRAIN_PHANTOM_SMALLEST = 8, TRAIN_PHANTOM_LARGEST = 1024 }; /* voxels along an axis */
 typedef struct train_phantom_options {
     int64_t smallest[3], largest[3]; /* voxels along z, y, x; 0: the defaults */
 } train_phantom_options;
-/* Phantom `number` of an endless series. */
+/* Phantom `number` of an endless series: scans of random anatomy as CT, MR, PET, ultrasound or a microscope would show it,
+   with 1 to 8 classes of at least 100 voxels each. A function of seed, number and options; options NULL: the defaults. */
 segfm_status train_phantom(uint64_t seed, uint64_t number, const train_phantom_options *o, int threads, train_scan *out,
                            segfm_error *error);
 
@@ -45,7 +47,7 @@ segfm_status train_phantom(uint64_t seed, uint64_t number, const train_phantom_o
 
 /* A scan made ready to draw samples from: normalised and cropped to its foreground (SPEC 3), labels as runs. */
 typedef struct train_run_length {
-    uint32_t start, count; /* raster indices in the cropped shape */
+    uint32_t start, count; /* raster indices in the cropped shape; of one row, in ascending order */
 } train_run_length;
 typedef struct train_class {
     unsigned label;
@@ -57,12 +59,12 @@ typedef struct train_class {
 typedef struct train_case {
     vol_shape shape; /* cropped */
     double spacing[3];
-    float *image; /* 0 … 1 */
+    float *image; /* 0 … 1; in one piece of memory with the classes and their runs */
     train_class *classes;
     size_t class_count;
 } train_case;
-/* voxels, labels (shape). min_voxels: smaller classes are left out. SEGFM_BAD_INPUT: a voxel is not finite, or nothing is
-   labelled in the foreground. */
+/* voxels, labels (shape). min_voxels, of the foreground: smaller classes are left out. SEGFM_BAD_INPUT: a voxel is not
+   finite (its coordinates are named), all have one value, or the foreground has no class. */
 segfm_status train_case_make(const float *voxels, const uint16_t *labels, vol_shape shape, const double spacing[3],
                              uint64_t min_voxels, int threads, train_case *out, segfm_error *error);
 void train_case_free(train_case *c);
@@ -77,15 +79,17 @@ typedef struct train_augmentation {
     double flip;               /* probability per axis (0.2) */
     double scale, scale_range; /* intensity · (1 + U(−range, range)): probability, range (0.2, 0.2) */
     double shift, shift_range; /* intensity + U(−range, range) (0.2, 0.2) */
+    double slice_box;          /* probability: the box is vol_mask_prompt_box's, not the bounds (0.5) */
     unsigned box_jitter;       /* largest shift of the box, in 256ths of the window's size (2) */
 } train_augmentation;
 train_augmentation train_augmentation_default(void);
 
-/* One example of a window. The caller owns the arrays (spatial). */
+/* One example of a window. The caller owns the arrays (spatial). Box: bounds of what the window shows of the object, or those
+   of its middle slice (vol_mask_prompt_box), then extended in y and x. */
 typedef struct train_sample {
     real *image;
     uint8_t *truth; /* 1: inside */
-    real box[6];    /* z0,y0,x0,z1,y1,x1 in the window, inclusive; of what the window shows of the object */
+    real box[6];    /* z0,y0,x0,z1,y1,x1 in the window, inclusive */
     bool empty;     /* the window shows nothing of the object (box: −1) */
 } train_sample;
 size_t train_draw_bytes(const vol_shape *window);
@@ -143,6 +147,9 @@ struct train_network {
     real *parameters, *gradients;
     train_tensor *tensors;
     size_t tensor_count;
+    /* The clicks and the points of corrections are those of the example before instead of new ones: they jump where
+       parameters hardly change, and derivatives are at fixed ones. For tests. */
+    bool replay;
     struct train_inside *inside;
 };
 
@@ -159,5 +166,63 @@ void train_network_backward(train_network *n, const train_sample *sample, const 
 /* The same without gradients. */
 void train_network_loss(train_network *n, const train_sample *sample, const train_objective *objective,
                         train_losses *out);
+
+/* ---- initial weights (initial.c) ----------------------------------------------------------------------------- */
+
+/* Sets the parameters to what PyTorch's constructors draw, by kind of tensor: linear and transposed convolutions and their
+   biases U(±1/√fan in), the GRU U(±1/√hidden), norms 1 and 0, embeddings and the Fourier features' matrix normal; position
+   embeddings normal with deviation 0.02, as MONAI has them; the second head (fc_coord) 0, so that no point moves at first. */
+void train_initial(train_network *n, uint64_t seed);
+
+/* ---- the optimiser (optimiser.c) ----------------------------------------------------------------------------- */
+
+/* The learning rate: a linear warm-up, then constant, or half a cosine from `rate` down to `floor` at step `steps`. */
+typedef struct train_schedule {
+    double rate, floor;
+    uint64_t warmup, steps;
+    bool cosine;
+} train_schedule;
+double train_rate(const train_schedule *s, uint64_t step); /* of step `step`, from 0 */
+
+typedef struct train_optimiser {
+    nn_adamw adamw;  /* its rate is set with each step */
+    double clip;     /* largest norm of all gradients together; 0: none */
+    real *m, *v;     /* (count) the moments */
+    uint64_t *steps; /* (tensor_count) steps that a tensor has made: as in PyTorch, none before it has got a gradient */
+    nn_run run;
+} train_optimiser;
+/* Lays it out in the arena, with everything 0 (when not counting); n is planned, or counted. */
+void train_optimiser_plan(train_optimiser *o, const train_network *n, int threads, nn_arena *arena);
+/* Gradients to 0, before the examples of a step. */
+void train_optimiser_clear(train_network *n);
+/* The norm of the gradients; if it is finite, one step with them, clipped as torch.nn.utils.clip_grad_norm_ does. If it is
+   not, nothing changes. train_network_refresh is left to the caller. */
+double train_optimiser_step(train_optimiser *o, train_network *n, double rate);
+
+/* ---- which sample is which (order.c) ------------------------------------------------------------------------- */
+
+/* Where the samples come from. Number i of a run is a function of this and i alone. */
+typedef struct train_order {
+    uint64_t seed;
+    size_t cases;         /* 0: phantoms only */
+    double phantoms;      /* share of samples that are of phantoms, 0 … 1; with no cases all are */
+    uint64_t per_phantom; /* samples of one phantom, one after the other; ≥ 1 */
+    size_t *turn;         /* (cases) memory of the caller: the order of the cases … */
+    uint64_t pass;        /* … in this pass */
+    bool ready;           /* turn holds it */
+} train_order;
+typedef struct train_place {
+    bool phantom;
+    uint64_t number; /* of the phantom; of a case its index */
+    uint64_t turn;   /* the class is this modulo the number of classes, so that each gets its turn */
+} train_place;
+/* The cases come in passes, each in an order of its own; in pass p every case shows its class number p, so that classes
+   cycle over those that a case has (SPEC 8). */
+train_place train_order_at(train_order *o, uint64_t i);
+
+/* Streams of train_random_at beside those of a step's samples: what is drawn for a step, a pass, a tensor as a whole. */
+#define TRAIN_STREAM_STEP (UINT64_MAX - 0)
+#define TRAIN_STREAM_PASS (UINT64_MAX - 1)
+#define TRAIN_STREAM_TENSOR (UINT64_MAX - 2)
 
 #endif

@@ -1,0 +1,208 @@
+/* Samples: what the network is shown of a case, and what it should say (SPEC 8).
+
+   What is shown must look as inference shows it (segfm.c). There the network sees either the whole crop, resized nearest
+   to the window whatever its size, or a window's worth of it, with zeros around what is smaller. So the resize of the
+   chain is that of the crop itself, not of the crop padded to a window as in the published chain; a crop of the window's
+   size is cut from the padded one. Labels are taken from the very voxels that the image is.
+
+   The box too: a user, and `segfm eval`, give the scan's box from the object's middle slice (vol_mask_prompt_box), as do
+   the zoomed-out predictions that prompt windows; but a user may also enclose all of the object. So half of the boxes
+   are of the one kind, half of the other, and of what the window shows.
+
+   The order of draws, so that a sample can be drawn again from its stream. Until the window shows something of the object,
+   at most ATTEMPTS times:
+     resized or cropped; of a crop: where its middle lies, which voxel of those; flips along z, y, x.
+   Then: is the intensity scaled, by what if so; is it shifted, by what if so; which kind of box (when there is one), its
+   shifts at y0, x0, y1, x1. */
+#include <string.h>
+
+#include "train.h"
+
+enum { ATTEMPTS = 10 };
+
+train_augmentation train_augmentation_default(void) {
+    return (train_augmentation){.resize = 1,
+                                .crop = 3,
+                                .positive = 3,
+                                .negative = 1,
+                                .flip = 0.2,
+                                .scale = 0.2,
+                                .scale_range = 0.2,
+                                .shift = 0.2,
+                                .shift_range = 0.2,
+                                .slice_box = 0.5,
+                                .box_jitter = 2};
+}
+
+/* The voxel of the case that each index of the window shows, along z, y, x; −1: padding. Falls where the axis is flipped. */
+typedef struct view {
+    int64_t *from[3];
+} view;
+
+static void lay_out(view *v, const vol_shape *window, nn_arena *arena) {
+    for (int k = 0; k < 3; k++) v->from[k] = nn_arena_take(arena, (size_t)window->n[k], sizeof *v->from[k]);
+}
+
+size_t train_draw_bytes(const vol_shape *window) {
+    nn_arena arena = {0};
+    view v;
+    lay_out(&v, window, &arena);
+    return arena.failed ? SIZE_MAX : arena.used;
+}
+
+/* ---- where -------------------------------------------------------------------------------------------------- */
+
+static uint32_t object_voxel(const train_class *object, uint64_t number) {
+    const train_run_length *run = object->runs;
+    while (number >= run->count) number -= run++->count;
+    return run->start + (uint32_t)number;
+}
+
+/* The voxel of that number among those that are not the object's. */
+static uint32_t other_voxel(const train_class *object, uint64_t number) {
+    for (size_t i = 0; i < object->run_count && object->runs[i].start <= number; i++) number += object->runs[i].count;
+    return (uint32_t)number;
+}
+
+/* The middle of a crop; an object that is everywhere has no outside. */
+static void draw_middle(const train_case *c, const train_class *object, const train_augmentation *a, train_random *r,
+                        int64_t middle[3]) {
+    uint64_t others = vol_count(c->shape) - object->voxels;
+    size_t outside = train_random_choice(r, (double[]){a->positive, a->negative}, 2);
+    uint32_t at = outside == 1 && others > 0 ? other_voxel(object, train_random_below(r, others))
+                                             : object_voxel(object, train_random_below(r, object->voxels));
+    middle[2] = at % c->shape.n[2];
+    middle[1] = at / c->shape.n[2] % c->shape.n[1];
+    middle[0] = at / c->shape.n[2] / c->shape.n[1];
+}
+
+static void resize_axis(int64_t n, int64_t window, int64_t *from) {
+    for (int64_t i = 0; i < window; i++) from[i] = vol_nearest_source(i, n, window);
+}
+
+/* The crop lies in the axis, or the axis in the crop: then zeros go around it, an odd one at the end (vol_windows_plan). */
+static void crop_axis(int64_t n, int64_t window, int64_t middle, int64_t *from) {
+    int64_t start = middle - window / 2, last = n - window;
+    if (start > last) start = last;
+    if (start < 0) start = 0;
+    if (last < 0) start = -(-last / 2);
+    for (int64_t i = 0; i < window; i++) from[i] = start + i >= 0 && start + i < n ? start + i : -1;
+}
+
+static void flip_axis(int64_t window, int64_t *from) {
+    for (int64_t i = 0, j = window - 1; i < j; i++, j--) {
+        int64_t swapped = from[i];
+        from[i] = from[j], from[j] = swapped;
+    }
+}
+
+static void draw_view(const train_case *c, const train_class *object, const vol_shape *window,
+                      const train_augmentation *a, train_random *r, view *v) {
+    bool cropped = train_random_choice(r, (double[]){a->resize, a->crop}, 2) == 1;
+    int64_t middle[3] = {0};
+    if (cropped) draw_middle(c, object, a, r, middle);
+    for (int k = 0; k < 3; k++) {
+        if (cropped) crop_axis(c->shape.n[k], window->n[k], middle[k], v->from[k]);
+        else resize_axis(c->shape.n[k], window->n[k], v->from[k]);
+        if (train_random_uniform(r) < a->flip) flip_axis(window->n[k], v->from[k]);
+    }
+}
+
+/* ---- what ---------------------------------------------------------------------------------------------------- */
+
+/* The first run of the object that ends after this voxel. */
+static size_t first_run_after(const train_class *object, uint64_t voxel) {
+    size_t lo = 0, hi = object->run_count;
+    while (lo < hi) {
+        size_t middle = lo + (hi - lo) / 2;
+        const train_run_length *run = &object->runs[middle];
+        if ((uint64_t)run->start + run->count > voxel) hi = middle;
+        else lo = middle + 1;
+    }
+    return lo;
+}
+
+/* A row of the window from the runs of the case's row, whose first voxel has the raster index `row`. */
+static bool fill_row(const train_class *object, uint64_t row, int64_t n, const int64_t *from, int64_t window,
+                     uint8_t *out) {
+    bool any = false;
+    for (size_t i = first_run_after(object, row); i < object->run_count; i++) {
+        int64_t begin = (int64_t)object->runs[i].start - (int64_t)row, end = begin + object->runs[i].count;
+        if (begin >= n) break;
+        for (int64_t x = 0; x < window; x++)
+            if (from[x] >= begin && from[x] < end) out[x] = 1, any = true;
+    }
+    return any;
+}
+
+/* False when the window shows nothing of the object. */
+static bool fill_truth(const train_case *c, const train_class *object, const vol_shape *window, const view *v,
+                       uint8_t *truth) {
+    bool any = false;
+    memset(truth, 0, vol_count(*window));
+    for (int64_t z = 0; z < window->n[0]; z++) {
+        if (v->from[0][z] < object->box.lo[0] || v->from[0][z] > object->box.hi[0]) continue;
+        for (int64_t y = 0; y < window->n[1]; y++) {
+            if (v->from[1][y] < object->box.lo[1] || v->from[1][y] > object->box.hi[1]) continue;
+            uint64_t row = (uint64_t)((v->from[0][z] * c->shape.n[1] + v->from[1][y]) * c->shape.n[2]);
+            if (fill_row(object, row, c->shape.n[2], v->from[2], window->n[2],
+                         truth + (z * window->n[1] + y) * window->n[2]))
+                any = true;
+        }
+    }
+    return any;
+}
+
+static void fill_image(const train_case *c, const vol_shape *window, const view *v, float factor, float term,
+                       real *image) {
+    const int64_t *n = c->shape.n;
+    for (int64_t z = 0; z < window->n[0]; z++)
+        for (int64_t y = 0; y < window->n[1]; y++) {
+            bool inside = v->from[0][z] >= 0 && v->from[1][y] >= 0;
+            const float *row = inside ? c->image + (v->from[0][z] * n[1] + v->from[1][y]) * n[2] : c->image;
+            for (int64_t x = 0; x < window->n[2]; x++) {
+                int64_t from = v->from[2][x];
+                float value = inside && from >= 0 ? row[from] : 0.0f;
+                *image++ = (real)(value * factor + term);
+            }
+        }
+}
+
+/* ---- the box ------------------------------------------------------------------------------------------------- */
+
+static int64_t clamp(int64_t x, int64_t last) { return x < 0 ? 0 : x > last ? last : x; }
+
+static void draw_box(const vol_shape *window, const train_augmentation *a, train_random *r, train_sample *s) {
+    vol_box b = vol_box_none();
+    if (!s->empty) {
+        b = train_random_uniform(r) < a->slice_box ? vol_mask_prompt_box(s->truth, *window)
+                                                   : vol_mask_bounds(s->truth, *window);
+        for (int side = -1; side <= 1; side += 2)
+            for (int k = 1; k < 3; k++) {
+                int64_t shift = (int64_t)train_random_below(r, (uint64_t)a->box_jitter + 1) * window->n[k] / 256;
+                int64_t *bound = side < 0 ? &b.lo[k] : &b.hi[k];
+                *bound = clamp(*bound + side * shift, window->n[k] - 1);
+            }
+    }
+    for (int k = 0; k < 3; k++) s->box[k] = (real)b.lo[k], s->box[3 + k] = (real)b.hi[k];
+}
+
+void train_draw(const train_case *c, size_t class_index, const vol_shape *window, const train_augmentation *a,
+                train_random *random, void *memory, train_sample *out) {
+    const train_class *object = &c->classes[class_index];
+    nn_arena arena = {.base = memory, .capacity = train_draw_bytes(window)};
+    view v;
+    lay_out(&v, window, &arena);
+    out->empty = true;
+    for (int i = 0; i < ATTEMPTS && out->empty; i++) {
+        draw_view(c, object, window, a, random, &v);
+        out->empty = !fill_truth(c, object, window, &v, out->truth);
+    }
+    double factor = 1, term = 0;
+    if (train_random_uniform(random) < a->scale)
+        factor = 1 + train_random_between(random, -a->scale_range, a->scale_range);
+    if (train_random_uniform(random) < a->shift) term = train_random_between(random, -a->shift_range, a->shift_range);
+    fill_image(c, window, &v, (float)factor, (float)term, out->image);
+    draw_box(window, a, random, out);
+    nn_arena_leave(memory, arena.used);
+}
