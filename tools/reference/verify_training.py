@@ -2,9 +2,10 @@
 
     verify_training.py FLOAT_SEGFM FLOAT_PROBE DOUBLE_SEGFM DOUBLE_PROBE [--scratch DIR]      (the probes: test/train_probe.c)
 
-The double build against PyTorch's float64: relative L2 at most 1e-9, tensor by tensor. The float build: at most twice as far from float64 as
-PyTorch's float32 is, where no near tie lets it go another way than float64. Left out: the bias of k_proj, whose gradient is zero but for rounding, which AdamW makes a step of. Then both go
-on from weights that the other has trained, through `segfm convert` in both directions, and must lose alike."""
+The double build against PyTorch's float64: relative L2 at most 1e-9, tensor by tensor. The float build: at most twice as far from
+float64 as PyTorch's float32 is, where no near tie lets it go another way than float64. Left out: the bias of k_proj, whose gradient is
+zero but for rounding, which AdamW makes a step of. Then both go on from weights that the other has trained, through `segfm convert` in
+both directions, and must lose alike."""
 import argparse
 import os
 import subprocess
