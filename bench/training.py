@@ -75,6 +75,13 @@ def measure(sides, rounds):
     return seconds, losses, watch.others()
 
 
+def peak(side):
+    """Its largest resident memory in MB. Not what the system says of a child that has ended: that counts the moment before the
+    program was loaded, when the child was a copy of this process, which has PyTorch in it."""
+    with open(f'/proc/{side.process.pid}/status') as status:
+        return next(int(line.split()[1]) for line in status if line.startswith('VmHWM:')) * 1024 / 1e6
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     for name in ('folder', 'segfm', 'probe'):
@@ -91,14 +98,16 @@ def main():
     for stage, corrections in STAGES:
         sides = start_sides(args.folder, args.probe, stage, args.threads)
         seconds, losses, others = measure(sides, args.rounds)
-        peaks = {side.name: side.close() / 1e6 for side in sides}
+        peaks = {side.name: peak(side) for side in sides}
+        for side in sides:
+            side.close()
         base = statistics.median(seconds[sides[-1].name])
         print(f'\n{stage}, {corrections} corrections, batch {args.batch}, {args.threads} threads, medians of {args.rounds} steps in turns; '
               f'others kept {others:.2f} cores busy\n')
         print('| | s a step | of PyTorch\'s | peak MB | of PyTorch\'s |\n|---|---:|---:|---:|---:|')
         for side in sides:
-            median, peak = statistics.median(seconds[side.name]), peaks[side.name]
-            print(f'| {side.name} | {median:.3f} | {median / base:.2f} | {peak:.0f} | {peak / peaks[sides[-1].name]:.2f} |')
+            median, most = statistics.median(seconds[side.name]), peaks[side.name]
+            print(f'| {side.name} | {median:.3f} | {median / base:.2f} | {most:.0f} | {most / peaks[sides[-1].name]:.2f} |')
         apart = max(abs(a - b) / abs(b) for side in sides for a, b in zip(losses[side.name], losses[sides[-1].name]))
         agree = agree and apart <= LOSS_TOLERANCE
         print(f'\nlosses agree to {apart:.1e}', flush=True)
