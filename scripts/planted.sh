@@ -56,7 +56,15 @@ plant vol/components.c 'run\[j\].end < run\[i\].begin' 'run[j].end <= run[i].beg
 plant vol/surface.c '95 / 100.0' '94 / 100.0'                                 # HD95
 plant vol/click.c 'vol_mt_seed(&mt, 42)' 'vol_mt_seed(\&mt, 43)'              # which of equals is clicked
 plant vol/random.c '1812433253U' '1812433255U'                                # numpy's seeding
+plant train/initial.c '0.02 \*' '0.03 *'                                       # position embeddings
+plant train/optimiser.c '(double)(step + 1) /' '(double)step /'               # warm-up
+plant train/order.c 'place / o->cases' 'i / o->cases'                         # which pass a sample is of
+plant tools/train_checkpoint.c '2 \* bytes' '1 * bytes'                        # a resumed run's second moments
+plant tools/train_log.c '(off_t)bytes, SEEK_SET' '(off_t)size, SEEK_SET'      # a log that is cut, but written behind
 plant nn/gru.c 'n + z \* (old - n)' 'n - z * (old - n)'                         # the GRU's new state
+plant nn/attention.c 'query == first,' 'true,'                                # dK, dV: all but the last 16 queries lost
+plant nn/conv.c '\[tap_offset(grid, tap)\]' '[tap_offset(grid, tap ^ 1)]'       # gradient of the wrong tap
+plant nn/adamw.c '/ correction + eps' '+ eps'                                 # the second moment's bias
 plant segfm.c 's->steps = steps_of(s, click_count(s));' ';'                   # undo keeps the correction
 plant segfm.c '-100.0f' '-99.0f'                                              # logits outside of the foreground
 

@@ -28,7 +28,7 @@ there() { [ -s "$1" ]; ok "$1 is there" $?; }
 
 # ---- help --------------------------------------------------------------------------------------------------------
 $segfm help | grep -q 'Not a medical device'; ok 'help' $?
-for c in segment predict eval convert info trace compare metrics session selftest bench; do
+for c in segment predict eval train convert info trace compare metrics phantom session selftest bench; do
     $segfm help $c | grep -q "^segfm $c"; ok "help $c" $?
 done
 $segfm --version | grep -q '^segfm [0-9]'; ok 'version' $?
@@ -280,6 +280,26 @@ want 3 'labels: got 16 x 64 x 63' $correct --labels "$dir/thin.npy" --out "$dir/
 want 3 'need z,y,x' trace -w formula:tiny --correct "$dir/win2.npy" --click 1,1,1,1 --out "$dir/rd"
 gone "$dir/rd"
 $segfm selftest >"$dir/stdout"; ok 'selftest' $?
+
+# ---- phantoms ----------------------------------------------------------------------------------------------------
+$segfm phantom --out "$dir/pa" --count 3 --seed 5 --size 30,26,12 >"$dir/stdout" 2>"$dir/stderr"; ok 'phantom' $?
+[ ! -s "$dir/stdout" ] && [ ! -s "$dir/stderr" ]; ok 'and not a word' $?
+[ "$(ls "$dir/pa" | wc -l)" -eq 7 ]; ok 'three pairs and their list' $?
+[ "$(sed -n 3p "$dir/pa/list.tsv")" = "phantom-0002.nii.gz	phantom-0002_label.nii.gz" ]; ok 'the list' $?
+$segfm phantom --out "$dir/pb" --count 1 --first 2 --seed 5 --size 30,26,12 --threads 1; ok 'phantom --first' $?
+for f in phantom-0002.nii.gz phantom-0002_label.nii.gz; do cmp -s "$dir/pa/$f" "$dir/pb/$f"; ok "the same bytes alone: $f" $?; done
+$segfm phantom --out "$dir/pc" --count 1 --first 2 --size 30,26,12; ok 'phantom, another seed' $?
+! cmp -s "$dir/pa/phantom-0002.nii.gz" "$dir/pc/phantom-0002.nii.gz"; ok 'is another phantom' $?
+$segfm eval --pairs "$dir/pb/list.tsv" -w formula:tiny --clicks 0 --csv "$dir/pb/eval.csv" --quiet >"$dir/stdout"; ok 'eval reads the list' $?
+[ "$(gzip -dc "$dir/pb/phantom-0002.nii.gz" | od -An -t d2 -j 42 -N 6 | tr -s ' ')" = ' 30 26 12' ]; ok '--size is x,y,z' $?
+want 2 'option --out is needed' phantom --count 3
+want 2 'option --count is needed' phantom --out "$dir/pd"
+want 2 'count' phantom --out "$dir/pd" --count 0
+want 2 'size' phantom --out "$dir/pd" --count 1 --size 30,7,12
+want 2 'seed' phantom --out "$dir/pd" --count 1 --seed x
+gone "$dir/pd"
+: >"$dir/pfile"
+want 5 'cannot be made a folder' phantom --out "$dir/pfile" --count 1
 
 # ---- bench -------------------------------------------------------------------------------------------------------
 serve() { printf '%s\n' "$@" | $segfm bench --serve --threads 1 >"$dir/stdout" 2>"$dir/stderr"; }

@@ -117,9 +117,8 @@ static void paint_ball(phantom *p) {
 /* ---- the phantom ----------------------------------------------------------------------------------------------- */
 
 static segfm_status take_memory(phantom *p, float **fields, segfm_error *error) {
-    size_t bytes = nn_times(nn_times(p->count, FIELDS), sizeof **fields);
-    *fields = bytes == SIZE_MAX ? NULL : malloc(bytes);
-    p->value = malloc(p->count * sizeof *p->value);
+    *fields = malloc(nn_times(nn_times(p->count, FIELDS), sizeof **fields)); /* SIZE_MAX: there is not as much */
+    p->value = malloc(nn_times(p->count, sizeof *p->value));
     p->label = calloc(p->count, sizeof *p->label);
     if (*fields == NULL || p->value == NULL || p->label == NULL)
         return base_fail(error, SEGFM_NO_MEMORY, "memory: got none for a phantom of %lld x %lld x %lld voxels (z,y,x)",

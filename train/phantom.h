@@ -97,6 +97,36 @@ typedef struct phantom_cells {
 } phantom_cells;
 void train_cells(phantom *p, const phantom_cells *cells);
 
+/* ---- what is drawn (pick.c) ----------------------------------------------------------------------------------- */
+
+/* No two draws in one expression or list: in which order they are made would be the compiler's choice. */
+double train_side(const phantom *p); /* the shorter of the extents along y and x: lengths are shares of it */
+double train_reflect(double value);  /* into 0.02 … 1.1 */
+/* The value of something that lies in what has the value `under`: different enough to be seen, by little or by much. */
+double train_pick_value(phantom *p, double under);
+double train_pick_texture(phantom *p, double value); /* how much something of this value varies within */
+/* A new label, or 0: then it is a structure that looks like the others and is not asked for. */
+int train_pick_label(phantom *p, double probability);
+phantom_paint train_new_paint(phantom *p, double value, int label);
+double train_value_at(const phantom *p, const double at[3]);
+/* Somewhere inside the body, deep enough for a radius where that can be, rather where nothing is labelled yet. */
+void train_pick_place(phantom *p, double radius, double at[3]);
+void train_pick_blob(phantom *p, double radius, phantom_blob *b);
+void train_fill(phantom *p, double value, double texture);
+
+/* ---- anatomy (body.c, organ.c) --------------------------------------------------------------------------------- */
+
+/* Air and a body of layers, in whose innermost organs are put from then on. */
+void train_paint_body(phantom *p, phantom_blob *body);
+void train_paint_ribs(phantom *p, const phantom_blob *body);
+void train_paint_spine(phantom *p, const phantom_blob *body);
+/* largest: radius in shorter sides; labelled: probability. */
+void train_paint_organs(phantom *p, int64_t count, double largest, double labelled);
+void train_paint_pair(phantom *p, const phantom_blob *body);
+void train_paint_clutter(phantom *p, int64_t count); /* never labelled */
+void train_paint_vessel(phantom *p);
+void train_paint_lesions(phantom *p);
+
 /* ---- scenes and looks (scene.c, look.c) ---------------------------------------------------------------------- */
 
 /* Paints the anatomy. */
