@@ -44,6 +44,7 @@ judge 'without a plant the tests are green' 0
 plant base/base.c '0x9E3779B185EBCA87U' '0x9E3779B185EBCA89U'                 # XXH64
 plant io/inflate.c '0x1DB71064U' '0x1DB71065U'                                # CRC-32
 plant io/nifti.c 'return length \* 1000;' 'return length * 1001;'             # metres
+plant weights/export.c 'next \*= t->shape\[d\]' 'next += t->shape[d]'            # strides of an exported tensor
 plant weights/formula.c '0xBF58476D1CE4E5B9U' '0xBF58476D1CE4E5B7U'           # the formula's weights
 plant nn/math.h '0x1.5558f2p-5f' '0x1.5558f4p-5f'                             # exp, the last place of a coefficient
 plant nn/math.h '1.0 / 5040.0' '1.0 / 5041.0'                                 # sine
