@@ -1023,7 +1023,7 @@ static const vector vectors[] = {
     {"distance", 0xf0c398bb9858911fU, run_distance},
     {"surface", 0x3dbe594ca9afb324U, run_surface},
     {"sampling", 0x0d39ca772cdfe421U, run_sampling},
-    {"phantom", 0x0eee277026d57f24U, run_phantom},
+    {"phantom", 0x3d978a5b9fe418d5U, run_phantom},
     {"sample", 0x5effb3750c9bb82dU, run_sample},
     {"tiny-encoder", 0x68dadb155e2808ccU, run_encoder},
     {"tiny-decoder", 0xd4277e502a87d7cbU, run_decoder},

@@ -133,7 +133,7 @@ void train_paint_pair(phantom *p, const phantom_blob *body) {
     for (int side = 0; side < 2; side++) {
         phantom_paint paint = train_new_paint(p, value, label);
         train_paint(p, train_blob(p, &b), &paint);
-        if (label > 0 && train_chance(p, 0.7)) label = train_pick_label(p, 1);
+        if (side == 0 && label > 0 && train_chance(p, 0.7)) label = train_pick_label(p, 1);
         b.centre[2] = body->centre[2] + aside;
         for (int k = 0; k < 3; k++) b.turn[k][2] = -b.turn[k][2], b.radius[k] *= train_between(p, 0.9, 1.1);
     }
