@@ -364,7 +364,7 @@ static void check_full(void) {
 /* Runs that are killed, or interrupted, at random moments and resumed until they end. */
 static void check_kills(void) {
     const char *wanted = getenv("SEGFM_KILLS"), *wrapper = getenv("TEST_WRAPPER");
-    int kills = wanted != NULL ? atoi(wanted) : 6, killed = 0;
+    int kills = wanted != NULL ? atoi(wanted) : wrapper != NULL ? 2 : 6, killed = 0;
     uint64_t state = 11;
     char line[8192];
     for (int runs = 0; killed < kills && runs < 1000 + 10 * kills; runs++) {
