@@ -35,7 +35,7 @@ TOOL_OBJ = $(TOOL_SRC:%.c=$(BUILD)/%.o)
 TESTS = $(patsubst test/%.c,$(BUILD)/test/%,$(wildcard test/test_*.c))
 
 .DEFAULT_GOAL = all
-.PHONY: all native tests everything test demo demo-scan verify bench bench-metrics conformance sanitize soak kills valgrind planted lint format clean install uninstall help
+.PHONY: all native tests everything test demo demo-scan verify bench bench-metrics bench-training conformance sanitize soak kills valgrind planted lint format clean install uninstall help
 
 all: $(BUILD)/segfm
 	@ln -sf $(BUILD)/segfm segfm
@@ -111,6 +111,12 @@ bench-metrics:
 	@$(MAKE) --no-print-directory -s -j2 all $(BUILD)/test/volume_probe
 	@$${PYTHON-/usr/bin/python3} tools/reference/metrics.py $(BUILD)/test/volume_probe $(BUILD)/segfm --bench
 
+# A training step against PyTorch's, in turns.
+bench-training:
+	@$(MAKE) --no-print-directory -s -j2 all $(BUILD)/test/train_probe
+	@mkdir -p build/bench/training
+	@$${PYTHON-/usr/bin/python3} -B bench/training.py build/bench/training $(BUILD)/segfm $(BUILD)/test/train_probe
+
 conformance:
 	@scripts/conformance.sh
 
@@ -176,6 +182,7 @@ help:
 	@echo 'make verify     compare with live PyTorch, tensor by tensor (installs it where apt may; FULL=0: not at full size)'
 	@echo 'make bench      against PyTorch, ONNX Runtime, OpenBLAS, oneDNN (installs them where it may; QUICK=1, PUBLISH=1: docs/bench.md)'
 	@echo 'make bench-metrics  distance transform, components, surface metrics, clicks against numpy and scipy'
+	@echo 'make bench-training  a training step against PyTorch: time and memory'
 	@echo 'make conformance  equal hashes from all compilers, levels, threads, machines? (installs them where apt may; QUICK=1: a third)'
 	@echo 'make sanitize   the tests under address and undefined-behaviour sanitizers'
 	@echo 'make soak       10,000 random commands to a session, memory watched; the library the same under the sanitizers'

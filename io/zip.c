@@ -424,14 +424,14 @@ static void put_local_zip64(unsigned char *header, unsigned char *extra, const i
     base_put_le64(extra + 12, e->compressed_size);
 }
 
-static segfm_status check_name(size_t size, size_t most, segfm_error *error) {
-    if (size > 0 && size <= most) return SEGFM_OK;
-    return base_fail(error, SEGFM_BAD_USAGE, "zip: a member's name has %zu bytes, need 1 to %zu", size, most);
+static segfm_status check_name(size_t size, segfm_error *error) {
+    if (size > 0 && size <= 0xFFFF) return SEGFM_OK;
+    return base_fail(error, SEGFM_BAD_USAGE, "zip: a member's name has %zu bytes, need 1 to 65535", size);
 }
 
 segfm_status io_zip_add(io_zip_writer *w, const char *name, const void *bytes, size_t n, segfm_error *error) {
     size_t name_size = strlen(name), local_at = w->archive.size;
-    segfm_status status = check_name(name_size, 0xFFFF, error);
+    segfm_status status = check_name(name_size, error);
     if (status != SEGFM_OK) return status;
     io_zip_entry e = {0};
     e.crc = io_crc32(0, bytes, n);
@@ -458,7 +458,7 @@ segfm_status io_zip_add(io_zip_writer *w, const char *name, const void *bytes, s
 
 segfm_status io_zip_announce(io_zip_writer *w, const char *name, uint64_t n, uint32_t crc, segfm_error *error) {
     size_t name_size = strlen(name), at = w->archive.size, zip64_size = n >= WRITE_MAX_32 ? 20 : 0;
-    segfm_status status = check_name(name_size, 0xFFFF, error);
+    segfm_status status = check_name(name_size, error);
     if (status != SEGFM_OK) return status;
     io_zip_entry e = {.size = n, .compressed_size = n, .crc = crc};
     unsigned char header[local_size] = {0}, extra[20 + 4 + alignment] = {0}, *padding = extra + zip64_size;

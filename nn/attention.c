@@ -104,16 +104,16 @@ void nn_attention_naive(const nn_attention *at, real *scores) {
         }
 }
 
-/* Backward. A task is one head and one group of its blocks of 16 queries. For each block the forward's e = exp(s − max) and
-   its sums come again, not divided; what the division would give is put into 16 rows of each head instead of keys × 16:
+/* Backward. A task is one head and one group of its blocks of 16 queries. For each block the forward's e = exp(s − max)
+   and its sums come again, not divided; what the division would do is done to 16 rows of the head, not to keys × 16:
 
         dP (keys,16) = V · dOᵀ                    dS = e · (dP − dO·O)           all columns are queries, as in the forward
         dQᵀ (dim,16) = Kᵀ · dS                    times scale / sum
-        dV (keys,dim) += e · (dO / sum)           the transposes of e and dS, a panel at a time, are packed left operands
+        dV (keys,dim) += e · (dO / sum)           the transposes of e and dS, a panel at a time, are left operands
         dK (keys,dim) += dS · (Q·scale / sum)
 
-   A group sums into a dK, dV of its own, 16 queries after 16; at the end the groups' are added in their order. How many groups
-   there are depends on the shapes alone: enough tasks for many threads, and no more memory than that takes. */
+   A group sums into a dK and a dV of its own, 16 queries after 16; at the end the groups' are added in their order. How
+   many groups there are depends on the shapes alone: tasks for many threads, and no more memory than those take. */
 enum { TASKS = 24, FEWEST = 8 }; /* tasks wanted; blocks of a group */
 
 typedef struct {
@@ -148,7 +148,7 @@ static size_t blocks_of(size_t queries) { return queries / NN_LANES + (queries %
 
 /* Blocks of 16 queries of a group. */
 static size_t group_blocks(size_t queries, size_t heads) {
-    size_t blocks = blocks_of(queries), groups = (TASKS + heads - 1) / heads;
+    size_t blocks = blocks_of(queries), groups = TASKS / heads + (TASKS % heads != 0);
     size_t each = (blocks + groups - 1) / groups;
     return each < FEWEST ? FEWEST : each;
 }

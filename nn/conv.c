@@ -175,15 +175,15 @@ void nn_conv_transpose_gelu_product(const nn_run *run, const size_t grid[3], con
     forward(run, &t, threads);
 }
 
-/* Backward of the convolution: blocks of cells, whose dy become rows as the weights' rows are, (cells, out·8). Two products do
-   the rest; a block is a whole number of chunks, so that the sums over cells are those of one product. */
+/* Backward of the convolution: blocks of cells, whose dy become rows like the weights' rows, (cells, out·8). Two products
+   do the rest; a block is a whole number of chunks, so that the sums over cells are those of one product. */
 #ifndef SEGFM_TINY
 enum { BLOCK = 4 * NN_CHUNK };
 #else
 enum { BLOCK = NN_CHUNK };
 #endif
 
-/* Weights as a right operand; a block's rows, and these as a right operand one way or the other; then the product's own. */
+/* Weights as a right operand; a block's rows, and these as a right operand one way or the other. */
 typedef struct backward_sizes {
     size_t weights, rows, packed;
 } backward_sizes;

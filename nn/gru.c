@@ -56,7 +56,7 @@ void nn_gru_forward(const nn_run *run, const nn_gru *g, size_t rows, const real 
 
 enum { COLUMNS = 256 }; /* of a product that one thread takes at a time */
 
-/* y (rows, n) = x (rows, k) · wᵀ + bias, w (n, k) as PyTorch has it: nn_rows_product's bits, the panels made piece by piece. */
+/* y (rows, n) = x (rows, k) · wᵀ + bias, w (n, k) as PyTorch has it: nn_rows_product's bits, panels made piece by piece. */
 static void product_of_rows(const nn_run *run, size_t rows, const real *x, size_t n, size_t k, const real *w,
                             const real *bias, real *y) {
     ptrdiff_t panels = (ptrdiff_t)(n / NN_LANES + (n % NN_LANES != 0));

@@ -1,5 +1,5 @@
-/* The losses and their derivatives. Sums are in double: blocks of NN_SUM_BLOCK, then the blocks' sums in their order. What
-   is not a sum is computed in vectors, a strip at a time. */
+/* The losses and their derivatives. Sums are in double: blocks of NN_SUM_BLOCK, then the blocks' sums in their order.
+   What is not a sum is computed in vectors, a strip at a time. */
 #include "nn.h"
 
 enum { STRIP = 256 };

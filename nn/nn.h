@@ -161,7 +161,8 @@ void nn_attention_naive(const nn_attention *at, real *scores); /* oracle, same b
 
 /* at as it was in the forward pass, whose result at->out holds; dout lies as out does, dq, dk, dv as q, k, v do and are
    added to. With p = softmax and o = out of a query:  dv += pᵀ·do    ds = p·(do·vᵀ − do·o)·scale    dq += ds·k    dk += dsᵀ·q.
-   The scores are computed again, 16 queries at a time: no matrix of all of them exists. */
+   The scores are computed again, 16 queries at a time: no matrix of all of them exists. dk and dv are sums over chunks of
+   16 queries, within groups of queries that depend on the shapes alone (attention.c), then over the groups. */
 size_t nn_attention_backward_scratch(size_t queries, size_t keys, size_t heads, size_t head_dim, int threads);
 void nn_attention_backward(const nn_run *run, const nn_attention *at, const real *dout, real *dq, real *dk, real *dv);
 
@@ -194,7 +195,8 @@ void nn_add_layernorm_forward(const nn_run *run, size_t rows, size_t width, cons
                               const real *w, const real *b, real eps, real *y);
 
 /* x is the forward's input (after the residual was added). With h = (x − mean)·scale and g = dy·w:
-     dx += scale·(g − mean g − h·mean(g·h))      dw += Σ over rows of dy·h      db += Σ over rows of dy */
+     dx += scale·(g − mean g − h·mean(g·h))      dw += Σ over rows of dy·h      db += Σ over rows of dy
+   The sums over rows are nn_add_rows'. dx, dw, db may be NULL. */
 size_t nn_layernorm_backward_scratch(size_t rows, size_t width, int threads);
 void nn_layernorm_backward(const nn_run *run, size_t rows, size_t width, const real *x, const real *w, real eps,
                            const real *dy, real *dx, real *dw, real *db);
@@ -227,14 +229,14 @@ typedef struct nn_gru_gradients {
     real *input, *recurrent, *input_bias, *recurrent_bias;
 } nn_gru_gradients;
 /* The forward began at state zero: x (rows, in) → y (rows, hidden). dy (rows, hidden): what of the loss each row's result was
-   used for beside the next row. dx (rows, in) and the weights' gradients are added to. */
+   used for beside the next row. dx (rows, in), which may be NULL, and the weights' gradients are added to. */
 size_t nn_gru_backward_scratch(size_t rows, size_t in, size_t hidden, int threads);
 void nn_gru_backward(const nn_run *run, size_t rows, size_t in, size_t hidden, const nn_gru_weights *w, const real *x,
                      const real *y, const real *dy, real *dx, const nn_gru_gradients *dw);
 
 /* ---- losses (loss.c) ----------------------------------------------------------------------------------------- */
 
-/* Reals of scratch for samples of n. */
+/* Reals of scratch for samples of n: of the functions below that sum, which of the backward ones only Dice's does. */
 size_t nn_loss_scratch(size_t n);
 /* Dice: the mean over the samples of 1 − 2·Σ p·t / (Σ p + Σ t + 1), p = σ(x); x and t (samples, n), t: not 0 = inside.
    A sample is a volume. Upstream's for a batch of one squeezes the batch away, and a sample is a slice: samples = D. */
@@ -248,6 +250,7 @@ void nn_dice_backward(const nn_run *run, size_t samples, size_t n, const real *x
 void nn_bce_backward(const nn_run *run, size_t n, const real *x, const uint8_t *t, real scale, real *dx);
 /* How far a correction moved: the mean over n voxels of (σ(a) − σ(b))². */
 real nn_consistency_loss(const nn_run *run, size_t n, const real *a, const real *b);
+/* da, db may be NULL: where no gradient shall flow */
 void nn_consistency_backward(const nn_run *run, size_t n, const real *a, const real *b, real scale, real *da, real *db);
 /* Boundary-sensitive: the mean over n voxels of σ(x)·φ, φ a signed distance to the truth's border, negative inside
    (Kervadec et al., Boundary loss for highly unbalanced segmentation, 2019). */
@@ -293,7 +296,7 @@ void nn_conv_transpose_gelu_product(const nn_run *run, const size_t grid[3], con
                                     real *y);
 
 /* Backward of nn_conv_transpose_forward: x and dx lie as x does there, w and dw (in, out, 2,2,2) as PyTorch has them, dy
-   (out, 2z, 2y, 2x); dx, dw, db (out) are added to. */
+   (out, 2z, 2y, 2x); dx, dw, db (out) are added to and may be NULL. One of the strides is 1. */
 size_t nn_conv_transpose_backward_scratch(const size_t grid[3], size_t in, size_t out, int threads);
 void nn_conv_transpose_backward(const nn_run *run, const size_t grid[3], size_t in, size_t out, const real *x,
                                 size_t cell_stride, size_t channel_stride, const real *w, const real *dy, real *dx,
@@ -308,7 +311,8 @@ size_t nn_trilinear_scratch(const size_t in[3], const size_t out[3], int threads
 /* Trilinear resize as PyTorch's interpolate(mode="trilinear", align_corners=False): x (in) → y (out), one channel. */
 void nn_trilinear_forward(const nn_run *run, const size_t in[3], const real *x, const size_t out[3], real *y);
 
-/* dx (in) += what the forward took from each of its voxels: every one gathers its share of dy (out) in raster order. */
+/* dx (in) += what the forward took from each of its voxels: the lines of dy (out) that took something of a line are mixed in
+   raster order, then each voxel of the line gathers its share of the mix in ascending order. */
 size_t nn_trilinear_backward_scratch(const size_t in[3], const size_t out[3], int threads);
 void nn_trilinear_backward(const nn_run *run, const size_t in[3], const size_t out[3], const real *dy, real *dx);
 

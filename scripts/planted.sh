@@ -44,6 +44,7 @@ judge 'without a plant the tests are green' 0
 plant base/base.c '0x9E3779B185EBCA87U' '0x9E3779B185EBCA89U'                 # XXH64
 plant io/inflate.c '0x1DB71064U' '0x1DB71065U'                                # CRC-32
 plant io/nifti.c 'return length \* 1000;' 'return length * 1001;'             # metres
+plant weights/export.c 'next \*= t->shape\[d\]' 'next += t->shape[d]'            # strides of an exported tensor
 plant weights/formula.c '0xBF58476D1CE4E5B9U' '0xBF58476D1CE4E5B7U'           # the formula's weights
 plant nn/math.h '0x1.5558f2p-5f' '0x1.5558f4p-5f'                             # exp, the last place of a coefficient
 plant nn/math.h '1.0 / 5040.0' '1.0 / 5041.0'                                 # sine
@@ -60,7 +61,12 @@ plant train/optimiser.c '(double)(step + 1) /' '(double)step /'               # 
 plant train/order.c 'place / o->cases' 'i / o->cases'                         # which pass a sample is of
 plant tools/train_checkpoint.c '2 \* bytes' '1 * bytes'                        # a resumed run's second moments
 plant tools/train_log.c '(off_t)bytes, SEEK_SET' '(off_t)size, SEEK_SET'      # a log that is cut, but written behind
+plant train/random.c '0x94D049BB133111EBU' '0x94D049BB133111EDU'             # streams
+plant train/sample.c 'side \* shift' 'shift'                                    # which way a box is extended
 plant nn/gru.c 'n + z \* (old - n)' 'n - z * (old - n)'                         # the GRU's new state
+plant nn/attention.c 'query == first,' 'true,'                                # dK, dV: all but the last 16 queries lost
+plant nn/conv.c '\[tap_offset(grid, tap)\]' '[tap_offset(grid, tap ^ 1)]'       # gradient of the wrong tap
+plant nn/adamw.c '/ correction + eps' '+ eps'                                 # the second moment's bias
 plant segfm.c 's->steps = steps_of(s, click_count(s));' ';'                   # undo keeps the correction
 plant segfm.c '-100.0f' '-99.0f'                                              # logits outside of the foreground
 

@@ -188,7 +188,8 @@ static void test_phantoms(void) {
     CHECK(fitting);
     CHECK(threads_agree);
     CHECK(differ);
-    if (sizeof(real) == sizeof(float) && !CHECK(hash == 0x0U)) printf("    %016llx\n", (unsigned long long)hash);
+    if (sizeof(real) == sizeof(float) && !CHECK(hash == 0x9a68b3cc37036ae0U))
+        printf("    %016llx\n", (unsigned long long)hash);
     train_scan s, t;
     CHECK(train_phantom(3, 0, &small, 1, &s, &error) == SEGFM_OK &&
           train_phantom(4, 0, &small, 1, &t, &error) == SEGFM_OK);

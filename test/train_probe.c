@@ -149,10 +149,7 @@ static int most_corrections(void) {
 
 typedef struct trainer {
     train_network network;
-    real *m, *v;    /* moments */
-    uint64_t *ages; /* steps of each tensor */
-    double decay;
-    int threads;
+    train_optimiser optimiser;
 } trainer;
 
 static void start(trainer *t, const weights_file *file, const settings *s) {
@@ -165,14 +162,13 @@ static void start(trainer *t, const weights_file *file, const settings *s) {
                                      .variant = s->upstream != 0 ? VOL_UPSTREAM : VOL_SEED,
                                      .parts = (unsigned)s->parts};
     nn_arena arena = {0};
-    t->decay = s->decay;
-    t->threads = nn_threads((int)s->threads);
-    must(train_network_plan(n, &file->config, &options, t->threads, &arena, &error));
-    arena = (nn_arena){.base = take(arena.used), .capacity = arena.used};
-    must(train_network_plan(n, &file->config, &options, t->threads, &arena, &error));
-    t->m = take(n->count * sizeof *t->m);
-    t->v = take(n->count * sizeof *t->v);
-    t->ages = take(n->tensor_count * sizeof *t->ages);
+    int threads = nn_threads((int)s->threads);
+    t->optimiser.adamw = (nn_adamw){0, 0.9, 0.999, 1e-8, s->decay};
+    for (int round = 0; round < 2; round++) { /* counts, then takes */
+        if (round == 1) arena = (nn_arena){.base = take(arena.used), .capacity = arena.used};
+        must(train_network_plan(n, &file->config, &options, threads, &arena, &error));
+        train_optimiser_plan(&t->optimiser, n, threads, &arena);
+    }
     for (size_t i = 0; i < n->tensor_count; i++)
         must(weights_load(weights_find(file, n->tensors[i].spec.name), n->parameters + n->tensors[i].at, &error));
     train_network_refresh(n);
@@ -181,7 +177,7 @@ static void start(trainer *t, const weights_file *file, const settings *s) {
 /* Gradients of the mean over the batch; out: the mean losses. */
 static void backward(trainer *t, const step *s, double out[LOSSES]) {
     train_network *n = &t->network;
-    memset(n->gradients, 0, n->count * sizeof *n->gradients);
+    train_optimiser_clear(n);
     memset(out, 0, LOSSES * sizeof *out);
     for (size_t i = 0; i < s->batch; i++) {
         train_losses l;
@@ -191,18 +187,9 @@ static void backward(trainer *t, const step *s, double out[LOSSES]) {
     }
 }
 
-/* A tensor that never got a gradient is passed over, and its steps do not count, as in PyTorch. */
 static void update(trainer *t, double rate) {
-    train_network *n = &t->network;
-    const nn_run run = {t->threads, NULL, nn_kernels_best()};
-    const nn_adamw adamw = {rate, 0.9, 0.999, 1e-8, t->decay};
-    for (size_t i = 0; i < n->tensor_count; i++) {
-        const train_tensor *p = &n->tensors[i];
-        if (p->touched)
-            nn_adamw_step(&run, &adamw, ++t->ages[i], p->count, n->parameters + p->at, n->gradients + p->at, 1,
-                          t->m + p->at, t->v + p->at);
-    }
-    train_network_refresh(n);
+    train_optimiser_step(&t->optimiser, &t->network, rate);
+    train_network_refresh(&t->network);
 }
 
 /* ---- results ------------------------------------------------------------------------------------------------- */

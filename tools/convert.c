@@ -101,20 +101,36 @@ static segfm_status convert_checkpoint(const char *input, const weights_hints *h
     return status;
 }
 
+/* Passes bytes on to a file, and shows how many. */
+typedef struct progress_sink {
+    io_output *output;
+    size_t done, shown; /* bytes; megabytes */
+    bool show;
+} progress_sink;
+
+static segfm_status to_file_shown(void *user, const void *bytes, size_t n, segfm_error *error) {
+    progress_sink *p = user;
+    p->done += n;
+    if (p->show && p->done / 1000000 != p->shown) fprintf(stderr, "\r%zu MB written", p->shown = p->done / 1000000);
+    return io_output_write(p->output, bytes, n, error);
+}
+
 /* The other direction. */
-static segfm_status convert_to_torch(const char *input, const char *path, segfm_error *error) {
+static segfm_status convert_to_torch(const char *input, const char *path, const tool_common *common,
+                                     segfm_error *error) {
     tool_model model;
     const unsigned char *bytes = NULL;
     size_t size = 0;
     weights_file file = {0};
-    io_output *output = NULL;
+    progress_sink sink = {.show = !common->quiet && isatty(STDERR_FILENO)};
     segfm_status status = tool_weights_bytes(input, &model, &bytes, &size, error);
     if (status != SEGFM_OK) return status;
     status = weights_open(bytes, size, &file, error);
-    if (status == SEGFM_OK) status = io_output_open(path, &output, error);
-    if (status == SEGFM_OK) status = weights_export(&file, to_file, output, error);
-    if (status == SEGFM_OK) status = io_output_commit(output, error);
-    else io_output_abort(output);
+    if (status == SEGFM_OK) status = io_output_open(path, &sink.output, error);
+    if (status == SEGFM_OK) status = weights_export(&file, to_file_shown, &sink, error);
+    if (sink.shown > 0) fputs("\r\033[K", stderr);
+    if (status == SEGFM_OK) status = io_output_commit(sink.output, error);
+    else io_output_abort(sink.output);
     if (status == SEGFM_BAD_INPUT) base_fail_where(error, status, input);
     weights_close(&file);
     tool_model_close(&model);
@@ -167,7 +183,7 @@ segfm_status command_convert(int argc, char **argv, segfm_error *error) {
         if (sized || options.half)
             return base_fail(error, SEGFM_BAD_USAGE,
                              "a weights file's sizes are its own, and %s becomes float32: no option is taken", output);
-        return convert_to_torch(input, output, error);
+        return convert_to_torch(input, output, &common, error);
     }
     if (strncmp(input, formula, sizeof formula - 1) != 0)
         return convert_checkpoint(input, &hints, output, &options, &common, error);

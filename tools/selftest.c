@@ -880,6 +880,96 @@ static segfm_status run_sample(const nn_run *r, io_buffer *out, segfm_error *err
     return status;
 }
 
+/* A network in the making. */
+typedef struct learner {
+    train_network net;
+    train_optimiser optimiser;
+    train_sample sample;
+    void *scratch;
+} learner;
+
+static const weights_config learner_config = {.spatial = {8, 24, 32},
+                                              .patch = {4, 8, 8},
+                                              .dim = 32,
+                                              .depth = 2,
+                                              .heads = 2,
+                                              .mlp = 48,
+                                              .decoder_depth = 2,
+                                              .decoder_heads = 2,
+                                              .decoder_mlp = 40,
+                                              .decoder_cross_dim = 16,
+                                              .mask_tokens = 4,
+                                              .iou_hidden = 8,
+                                              .iou_layers = 3,
+                                              .hyper_layers = 3,
+                                              .up1 = 8,
+                                              .up2 = 5,
+                                              .gru_blocks = 2,
+                                              .gru_hidden = 24,
+                                              .topk = 8};
+static const vol_shape learner_window = {{8, 24, 32}};
+
+static segfm_status plan_learner(learner *l, int threads, nn_arena *arena, segfm_error *error) {
+    const train_network_options o = {
+        .max_corrections = 3, .parts = TRAIN_ALL, .offsets = true, .all_clicks = true, .recompute = true};
+    segfm_status status = train_network_plan(&l->net, &learner_config, &o, threads, arena, error);
+    if (status != SEGFM_OK) return status;
+    train_optimiser_plan(&l->optimiser, &l->net, threads, arena);
+    l->optimiser.adamw = (nn_adamw){0, 0.9, 0.999, 1e-8, 1e-2};
+    l->optimiser.clip = 1;
+    l->sample.image = nn_arena_reals(arena, vol_count(learner_window));
+    l->sample.truth = nn_arena_take(arena, vol_count(learner_window), 1);
+    l->scratch = nn_arena_take(arena, train_draw_bytes(&learner_window), 1);
+    return SEGFM_OK;
+}
+
+/* Twenty steps of two samples each. */
+static void train_learner(learner *l, const train_case *c) {
+    const train_schedule schedule = {.rate = 3e-3, .floor = 1e-4, .warmup = 4, .steps = 20, .cosine = true};
+    const train_augmentation a = train_augmentation_default();
+    train_initial(&l->net, 1);
+    train_network_refresh(&l->net);
+    for (uint64_t step = 0; step < 20; step++) {
+        const train_objective o = {(int)(step % 4), step > 7, REAL_C(0.1), REAL_C(0.05)};
+        train_losses losses;
+        train_optimiser_clear(&l->net);
+        for (uint64_t i = 0; i < 2; i++) {
+            train_random random = train_random_at(1, step, i);
+            train_draw(c, (step + i) % c->class_count, &learner_window, &a, &random, l->scratch, &l->sample);
+            train_network_backward(&l->net, &l->sample, &o, REAL_C(0.5), &losses);
+        }
+        train_optimiser_step(&l->optimiser, &l->net, train_rate(&schedule, step));
+        train_network_refresh(&l->net);
+    }
+}
+
+/* What training has made of the weights: every operator's backward pass, the sampling, the optimiser. */
+static segfm_status run_training(const nn_run *r, io_buffer *out, segfm_error *error) {
+    const train_phantom_options size = {{16, 40, 44}, {16, 40, 44}};
+    train_scan s = {0};
+    train_case c = {0};
+    learner l = {0};
+    nn_arena arena = {0};
+    void *memory = NULL;
+    segfm_status status = train_phantom(2, 1, &size, r->threads, &s, error);
+    if (status == SEGFM_OK) status = train_case_make(s.voxels, s.labels, s.shape, s.spacing, 1, r->threads, &c, error);
+    if (status == SEGFM_OK) status = plan_learner(&l, r->threads, &arena, error);
+    if (status == SEGFM_OK && (memory = aligned_alloc(NN_ALIGN, arena.used)) == NULL)
+        status = base_fail(error, SEGFM_NO_MEMORY, "memory: got none for a conformance vector");
+    if (status == SEGFM_OK) {
+        arena = (nn_arena){.base = memory, .capacity = arena.used};
+        status = plan_learner(&l, r->threads, &arena, error);
+    }
+    if (status == SEGFM_OK) {
+        train_learner(&l, &c);
+        status = take(out, l.net.parameters, l.net.count, error);
+    }
+    free(memory);
+    train_case_free(&c);
+    train_scan_free(&s);
+    return status;
+}
+
 /* ---- the table ------------------------------------------------------------------------------------------------ */
 
 static const vector vectors[] = {
@@ -913,18 +1003,18 @@ static const vector vectors[] = {
     {"rows-product", 0x07c22e4014602bb0U, run_rows_product},
     {"gru", 0x6042cab6b277d00bU, run_gru},
     {"losses", 0x1143b9d8864601bfU, run_losses},
-    {"linear-back", 0x0000000000000000U, run_linear_backward},
-    {"matmul-add", 0x0000000000000000U, run_matmul_add},
-    {"attention-back", 0x0000000000000000U, run_attention_backward},
-    {"elements-back", 0x0000000000000000U, run_elements_backward},
-    {"norm-back", 0x0000000000000000U, run_norm_backward},
-    {"norm-block-back", 0x0000000000000000U, run_norm_block_backward},
-    {"gru-back", 0x0000000000000000U, run_gru_backward},
-    {"losses-back", 0x0000000000000000U, run_losses_backward},
-    {"adamw", 0x0000000000000000U, run_adamw},
-    {"conv-back", 0x0000000000000000U, run_conv_backward},
-    {"mix-back", 0x0000000000000000U, run_mix_backward},
-    {"trilin-back", 0x0000000000000000U, run_trilinear_backward},
+    {"linear-back", 0xc36e6ad2b0a7a61dU, run_linear_backward},
+    {"matmul-add", 0xd90b22398a5936d3U, run_matmul_add},
+    {"attention-back", 0x1154879bdfeab878U, run_attention_backward},
+    {"elements-back", 0x55bf496d33c591bfU, run_elements_backward},
+    {"norm-back", 0x0e9c4bac6741d82eU, run_norm_backward},
+    {"norm-block-back", 0x0571a6b4fdcca73bU, run_norm_block_backward},
+    {"gru-back", 0x770eaee92398de3eU, run_gru_backward},
+    {"losses-back", 0xf26f71b2bd5183acU, run_losses_backward},
+    {"adamw", 0xb9de9c77bf763292U, run_adamw},
+    {"conv-back", 0xb7e7826c9a7aabe7U, run_conv_backward},
+    {"mix-back", 0x293b2abf947bbfe6U, run_mix_backward},
+    {"trilin-back", 0xa1eb1cd36f5e29f5U, run_trilinear_backward},
     {"foreground", 0xa7ed9de8ac657e82U, run_foreground},
     {"normalise", 0xb2cdb00db88b474eU, run_normalise},
     {"nearest", 0xd04a2d7e12572e7dU, run_nearest},
@@ -933,12 +1023,13 @@ static const vector vectors[] = {
     {"distance", 0xf0c398bb9858911fU, run_distance},
     {"surface", 0x3dbe594ca9afb324U, run_surface},
     {"sampling", 0x0d39ca772cdfe421U, run_sampling},
-    {"phantom", 0x0U, run_phantom},
-    {"sample", 0x0U, run_sample},
+    {"phantom", 0x0eee277026d57f24U, run_phantom},
+    {"sample", 0x5effb3750c9bb82dU, run_sample},
     {"tiny-encoder", 0x68dadb155e2808ccU, run_encoder},
     {"tiny-decoder", 0xd4277e502a87d7cbU, run_decoder},
     {"tiny-corrector", 0x68988be984d31e7eU, run_corrector},
     {"tiny-session", 0x92bc7771b3f8b40dU, run_session},
+    {"training", 0x0c399b85ec3507a4U, run_training},
     {"tiny-clicks", 0x41501bde6d539032U, run_clicks},
 };
 static const vector full_vectors[] = {

@@ -137,7 +137,8 @@ static void blur_along_x(float *volume, int64_t rows, int64_t n, double sigma, i
 #pragma omp parallel for num_threads(threads)
     for (int64_t r = 0; r < rows; r++) {
         float padded[PHANTOM_LONGEST + 2 * BLUR_REACH], *row = volume + r * n;
-        for (int64_t i = -reach; i < n + reach; i++) padded[i + reach] = row[clamp(i, n)];
+        memcpy(padded + reach, row, (size_t)n * sizeof *row);
+        for (int64_t i = 0; i < reach; i++) padded[i] = row[0], padded[n + reach + i] = row[n - 1];
         for (int64_t i = 0; i < n; i++) row[i] = w[0] * padded[i + reach];
         for (int k = 1; k <= reach; k++)
             for (int64_t i = 0; i < n; i++) row[i] += w[k] * (padded[i + reach - k] + padded[i + reach + k]);

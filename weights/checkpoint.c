@@ -234,9 +234,10 @@ static segfm_status own_sizes(const weights_checkpoint *c, const io_pickle_node 
 static segfm_status own_text(const weights_checkpoint *c, const io_pickle_node *about, const char *key, char **out,
                              segfm_error *error) {
     const io_pickle_node *value = io_pickle_get(&c->pickle, about, key);
-    if (value == NULL || value->kind != IO_PICKLE_STRING ||
+    if (value == NULL || value->kind != IO_PICKLE_STRING || value->length > 0xFFFF - 1 ||
         (value->length > 0 && memchr(value->string, '\0', value->length) != NULL))
-        return base_fail(error, SEGFM_BAD_INPUT, "the checkpoint's entry 'segfm' needs '%s', a text", key);
+        return base_fail(error, SEGFM_BAD_INPUT,
+                         "the checkpoint's entry 'segfm' needs '%s', a text of less than 65535 bytes", key);
     *out = malloc(value->length + 1);
     if (*out == NULL) return no_memory(error);
     if (value->length > 0) memcpy(*out, value->string, value->length);

@@ -424,21 +424,19 @@ def state(at, value, valid, click, shape, variant):
 
 
 class Writes(torch.autograd.Function):
-    """values (n) into a copy of the flat logits at `where` (n): of several for one voxel the last holds, while every one gets that
-    voxel's gradient. So PyTorch differentiates index_put, whose choice among them is left open, though."""
+    """values (n) into a copy of the flat logits at `where` (n): of several for one voxel the last holds. It alone gets the voxel's
+    gradient; upstream each of them, as PyTorch differentiates index_put (whose choice among them is left open, though)."""
     @staticmethod
-    def forward(ctx, logits, where, values):
-        ctx.save_for_backward(where)
-        if len(where) == 0:
-            return logits.clone()
+    def forward(ctx, logits, where, values, variant):
         order = torch.arange(len(where), device=where.device)
-        last = ((where[:, None] == where) * order).amax(dim=1)
+        last = ((where[:, None] == where) * order).amax(dim=1) if len(where) else order
+        ctx.save_for_backward(where, last == order if variant == 'seed' else torch.ones_like(where))
         return logits.index_put((where,), values[last])
 
     @staticmethod
     def backward(ctx, gradient):
-        where, = ctx.saved_tensors
-        return gradient.index_fill(0, where, 0), None, gradient[where]
+        where, counts = ctx.saved_tensors
+        return gradient.index_fill(0, where, 0), None, gradient[where] * counts, None
 
 
 def write_corrections(logits, at, valid, outputs, refinements, variant):
@@ -452,7 +450,7 @@ def write_corrections(logits, at, valid, outputs, refinements, variant):
     where = (where[:, 0] * height + where[:, 1]) * width + where[:, 2]
     if variant == 'seed':
         where, outputs = where[valid.flatten() > 0], outputs[valid.flatten() > 0]
-    return Writes.apply(logits.flatten(), where, outputs).reshape(depth, height, width)
+    return Writes.apply(logits.flatten(), where, outputs, variant).reshape(depth, height, width)
 
 
 def correct(blocks, k, logits, next_click, steps, truth=None, variant='seed'):

@@ -2,9 +2,10 @@
 
     verify_training.py FLOAT_SEGFM FLOAT_PROBE DOUBLE_SEGFM DOUBLE_PROBE [--scratch DIR]      (the probes: test/train_probe.c)
 
-The double build against PyTorch's float64: relative L2 at most 1e-9, tensor by tensor. The float build: at most twice as far from float64 as
-PyTorch's float32 is. Left out: the bias of k_proj, whose gradient is zero but for rounding, which AdamW makes a step of. Then both go
-on from weights that the other has trained, through `segfm convert` in both directions, and must lose alike."""
+The double build against PyTorch's float64: relative L2 at most 1e-9, tensor by tensor. The float build: at most twice as far from
+float64 as PyTorch's float32 is, where no near tie lets it go another way than float64. Left out: the bias of k_proj, whose gradient is
+zero but for rounding, which AdamW makes a step of. Then both go on from weights that the other has trained, through `segfm convert` in
+both directions, and must lose alike."""
 import argparse
 import os
 import subprocess
@@ -24,7 +25,9 @@ DOUBLE_RELATIVE_L2 = 1e-9
 FLOAT_FACTOR = 2
 RATE = 1e-3
 LOSS_FLOOR = 1e-6             # a loss is a float32, and consistency's is of the few voxels that were corrected
+GRADIENT_FLOOR = 6e-7        # PyTorch's on the whole, where it has little to round
 SHARE = 0.999                 # AdamW divides by a gradient's size: where that is tiny, rounding becomes a whole step
+NEAR = 2e-6                   # in probability; float32 logits are off by some 1e-6
 DTYPES = {'float': torch.float32, 'double': torch.float64}
 tally = Tally()
 
@@ -74,12 +77,48 @@ def write_steps(path, steps):
             print(RATE, corrections, stage, names, file=out)
 
 
+# ---- near ties -----------------------------------------------------------------------------------------------------------------
+
+class Watch:
+    """Corrections sort voxels by |p − ½|, and whether p is above ½ decides the mask: where two are nearer than a float32 can tell, the
+    float build may rightly go another way than float64. Notes how near the nearest are that float64 has met: in `step` since the last
+    look, for K + 1 voxels of each correction."""
+    def __init__(self):
+        self.nearest, self.config, self.clicks_on = np.inf, None, train.clicks_on
+
+    def watched(self, truth, variant):
+        next_click = self.clicks_on(truth, variant)
+
+        def watching(step, logits):
+            p = logits.detach().double().sigmoid().flatten()
+            scores = np.sort((p - 0.5).abs().numpy())[:self.config.topk + 1]
+            self.nearest = min(self.nearest, np.diff(scores, prepend=0).min())
+            return next_click(step, logits)
+        return watching
+
+    def look(self):
+        nearest, self.nearest = self.nearest, np.inf
+        return nearest
+
+
+watch = Watch()
+train.clicks_on = watch.watched
+compared = {'losses': [0, 0], 'gradients': [0, 0], 'trained': [0, 0]}  # by the float build: how many runs of how many
+
+
+def apart(what, ok):
+    compared[what][0] += bool(ok)
+    compared[what][1] += 1
+    return ok
+
+
 # ---- one run on each side ------------------------------------------------------------------------------------------------------
 
 class Run:
-    """losses (steps, 7); gradients of the first step {name: array}, only those that there are; parameters at the end {name: array}"""
-    def __init__(self, losses, gradients, parameters):
-        self.losses, self.gradients, self.parameters = losses, gradients, parameters
+    """losses (steps, 7); gradients of the first step {name: array}, only those that there are; parameters at the end {name: array};
+    clear: how many steps had no near tie"""
+    def __init__(self, losses, gradients, parameters, clear=None):
+        self.losses, self.gradients, self.parameters, self.clear = losses, gradients, parameters, clear
 
 
 def arrays_of(items):
@@ -89,14 +128,16 @@ def arrays_of(items):
 def torch_run(checkpoint, samples, steps, dtype, options, parts):
     model, _ = train.load_model(checkpoint, dtype)
     trainer = train.Trainer(model, options, parts=parts)
-    losses, gradients = [], None
+    losses, gradients, nearest, watch.config = [], None, [], model.config
     for rate, corrections, points, names in train.read_steps(steps):
         batch = [train.load_sample(samples, name, dtype, 'cpu') for name in names]
         losses.append(trainer.step(batch, rate, corrections, points))
+        nearest.append(watch.look())
         if gradients is None:
             gradients = arrays_of((name, p.grad) for name, p in model.named_parameters() if p.grad is not None)
     losses = np.array([[found[name] for name in train.LOSSES] for found in losses])
-    return Run(losses, gradients, arrays_of(model.named_parameters()))
+    clear = int(np.argmax([near < NEAR for near in nearest] + [True]))
+    return Run(losses, gradients, arrays_of(model.named_parameters()), clear)
 
 
 def probe_run(program, weights, samples, steps, keys, folder):
@@ -124,13 +165,13 @@ def check(title, kind, got, want, own):
 
 def errors(own, want):
     """{name: PyTorch's error}, at least the median of all: that of a few numbers may be small by chance. What is behind a softmax is the
-    small rest of a difference, whose error depends on the numbers more than on the arithmetic: one measure for all of these, and half as
-    much again (measured: 2.1 times the largest)."""
+    small rest of a difference, whose error depends on the numbers more than on the arithmetic: one measure for all of these, and
+    half as much again (measured: 2.3 times the largest, once in 26 runs)."""
     found = {name: differences(own[name], want[name])[1] for name in want if name in own}
     middle = np.median([error for error in found.values() if error > 0] or [0])
     behind = [name for name in found if '.q_proj.' in name or '.k_proj.' in name]
-    most = 1.5 * max((found[name] for name in behind), default=0)
-    return {name: most if name in behind else max(error, middle) for name, error in found.items()}
+    most = max((found[name] for name in behind), default=0)
+    return {name: max(error, middle, GRADIENT_FLOOR, 1.5 * most * (name in behind)) for name, error in found.items()}
 
 
 def by_part(arrays):
@@ -147,21 +188,24 @@ def without_noise(arrays):
 
 def compare_runs(title, kind, got, want, own):
     title = f'{kind} {title}'
-    bound = max(LOSS_FLOOR / FLOAT_FACTOR, *(differences(own.losses[:, i], want.losses[:, i])[1] for i in range(len(train.LOSSES))))
-    for i, name in enumerate(train.LOSSES):
-        check(f'{title}: {name}', kind, got.losses[:, i], want.losses[:, i], bound)
+    steps = want.clear if kind == 'float' else len(want.losses)
+    if kind == 'double' or apart('losses', steps > 0):
+        bound = max(LOSS_FLOOR / FLOAT_FACTOR, *(differences(a, b)[1] for a, b in zip(own.losses[:steps].T, want.losses[:steps].T)))
+        for i, name in enumerate(train.LOSSES):
+            check(f'{title}: {name}, {steps} steps', kind, got.losses[:steps, i], want.losses[:steps, i], bound)
     tally.check(set(got.gradients) == set(want.gradients), f'{title}: tensors with a gradient',
                 ', '.join(sorted(set(got.gradients) ^ set(want.gradients))))
     ours, theirs, rounded = (without_noise(run.gradients) for run in (got, want, own))
-    bounds = errors(rounded, theirs)
-    for name in sorted(set(ours) & set(bounds)):
-        check(f'{title}: gradient of {name}', kind, ours[name], theirs[name], bounds[name])
+    if kind == 'double' or apart('gradients', steps > 0):
+        bounds = errors(rounded, theirs)
+        for name in sorted(set(ours) & set(bounds)):
+            check(f'{title}: gradient of {name}', kind, ours[name], theirs[name], bounds[name])
     ours, theirs, rounded = (without_noise(run.parameters) for run in (got, want, own))
     if kind == 'double':
         for name in sorted(theirs):
             check(f'{title}: {name} trained', kind, ours[name], theirs[name], 0)
-    else:
-        compare_trained(title, *(by_part({name: arrays[name] for name in theirs}) for arrays in (ours, theirs, rounded)), len(want.losses))
+    elif apart('trained', steps == len(want.losses)):
+        compare_trained(title, *(by_part({name: arrays[name] for name in theirs}) for arrays in (ours, theirs, rounded)), steps)
 
 
 def compare_trained(title, ours, theirs, rounded, steps):
@@ -241,10 +285,10 @@ def verify_both_ways(programs, folder, checkpoint, weights):
             compare_on('C goes on', programs, trained, imported, folder, options)
 
 
-def verify(programs, folder, title, config):
-    """From formula weights, of which the second head's are made small, so that points move by a few voxels."""
+def verify(programs, folder, config):
+    """From weights that find what is bright: with the formula's all voxels are uncertain, and ties are near everywhere."""
     os.makedirs(os.path.join(folder, 'samples'))
-    model = segvol.formula_model(config, corrector=True)
+    model = make_fixtures.bright_model(config, torch.float32, corrector=True)
     for name, tensor in model.state_dict().items():
         if 'mask_downscaling' in name:
             tensor.zero_()
@@ -267,8 +311,10 @@ def main():
     args = parser.parse_args()
     programs = [Program('float', args.float_segfm, args.float_probe), Program('double', args.double_segfm, args.double_probe)]
     with tempfile.TemporaryDirectory(dir=args.scratch) as scratch:
-        for title, config in (('plain', segvol.FIXTURE), ('offsets', replace(segvol.FIXTURE, gru_offsets=True, gru_blocks=2, text_dim=0))):
-            verify(programs, os.path.join(scratch, title), title, config)
+        for title, config in (('plain', segvol.FIXTURE), ('offsets', replace(segvol.FIXTURE, gru_offsets=True, gru_blocks=2, topk=5, text_dim=0))):
+            verify(programs, os.path.join(scratch, title), config)
+    for what, (clear, runs) in compared.items():
+        tally.check(3 * clear >= runs, f'float: {what} of runs without a near tie', f'{clear} of {runs}')
     sys.exit(tally.finish())
 
 
