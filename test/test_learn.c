@@ -249,6 +249,9 @@ static void check_threads(void) {
     CHECK(train(RUN "--out @/other --seed 1") == 0 && !same_files("whole", "other", "last.segfm"));
     for (int i = 0; i < 3; i++) remove_run((const char *[]){"two", "three", "other"}[i]);
     CHECK(mean_of("whole", 0, 1, 24) == 11.5);
+    static char text[1 << 16];
+    read_text(path_of("whole", "log.csv"), text, sizeof text);
+    CHECK(strstr(text, ",box,") != NULL && strstr(text, ",box_points,") != NULL); /* stage auto has gone on */
 }
 
 /* evaluation.csv says what `segfm eval` does. */
@@ -364,7 +367,7 @@ static void check_full(void) {
 /* Runs that are killed, or interrupted, at random moments and resumed until they end. */
 static void check_kills(void) {
     const char *wanted = getenv("SEGFM_KILLS"), *wrapper = getenv("TEST_WRAPPER");
-    int kills = wanted != NULL ? atoi(wanted) : 6, killed = 0;
+    int kills = wanted != NULL ? atoi(wanted) : wrapper != NULL ? 2 : 6, killed = 0;
     uint64_t state = 11;
     char line[8192];
     for (int runs = 0; killed < kills && runs < 1000 + 10 * kills; runs++) {

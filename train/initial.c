@@ -1,4 +1,5 @@
-/* Initial weights: what PyTorch's constructors would draw, by our own generator. */
+/* Initial weights: what PyTorch's constructors would draw, by our own generator; rounded to float, so that the double build
+   begins with the same. */
 #include <math.h>
 
 #include "train.h"
