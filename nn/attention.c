@@ -148,7 +148,7 @@ static size_t blocks_of(size_t queries) { return queries / NN_LANES + (queries %
 
 /* Blocks of 16 queries of a group. */
 static size_t group_blocks(size_t queries, size_t heads) {
-    size_t blocks = blocks_of(queries), groups = (TASKS + heads - 1) / heads;
+    size_t blocks = blocks_of(queries), groups = TASKS / heads + (TASKS % heads != 0);
     size_t each = (blocks + groups - 1) / groups;
     return each < FEWEST ? FEWEST : each;
 }

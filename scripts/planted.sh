@@ -61,6 +61,8 @@ plant train/optimiser.c '(double)(step + 1) /' '(double)step /'               # 
 plant train/order.c 'place / o->cases' 'i / o->cases'                         # which pass a sample is of
 plant tools/train_checkpoint.c '2 \* bytes' '1 * bytes'                        # a resumed run's second moments
 plant tools/train_log.c '(off_t)bytes, SEEK_SET' '(off_t)size, SEEK_SET'      # a log that is cut, but written behind
+plant train/random.c '0x94D049BB133111EBU' '0x94D049BB133111EDU'             # streams
+plant train/sample.c 'side \* shift' 'shift'                                    # which way a box is extended
 plant nn/gru.c 'n + z \* (old - n)' 'n - z * (old - n)'                         # the GRU's new state
 plant nn/attention.c 'query == first,' 'true,'                                # dK, dV: all but the last 16 queries lost
 plant nn/conv.c '\[tap_offset(grid, tap)\]' '[tap_offset(grid, tap ^ 1)]'       # gradient of the wrong tap

@@ -696,7 +696,7 @@ static void test_op(const op *o) {
 #ifdef SEGFM_REAL_DOUBLE
     check_differences(o, &s);
 #endif
-    real *one[INPUTS];
+    real *one[INPUTS] = {NULL};
     for (size_t i = 0; i < s.inputs; i++) {
         one[i] = malloc(o->count[i] * sizeof(real));
         memcpy(one[i], s.d[i], o->count[i] * sizeof(real));
@@ -760,9 +760,26 @@ static void test_edges(void) {
     CHECK(dx[0] == 1 && dx[1] == 5 && dx[4] == REAL_C(2.5));
 }
 
+/* Shapes that no memory holds: no scratch size wraps around to a small one. */
+static void test_saturation(void) {
+    const size_t half = SIZE_MAX / 2, far[3] = {half, half, half}, flat[3] = {SIZE_MAX, 1, 1};
+    CHECK(nn_linear_backward_scratch(half, half, 1, 1) == SIZE_MAX);
+    CHECK(nn_linear_backward_scratch(1, half, half, 1) == SIZE_MAX);
+    CHECK(nn_attention_backward_scratch(half, half, 1, 1, 1) == SIZE_MAX);
+    CHECK(nn_attention_backward_scratch(1, 1, SIZE_MAX, 1, 1) == SIZE_MAX);
+    CHECK(nn_attention_backward_scratch(1, 1, 1, SIZE_MAX, 1) == SIZE_MAX);
+    CHECK(nn_layernorm_backward_scratch(SIZE_MAX, 1, 1) == SIZE_MAX);
+    CHECK(nn_gru_backward_scratch(half, 1, half, 1) == SIZE_MAX);
+    CHECK(nn_conv_transpose_backward_scratch(far, half, 1, 1) == SIZE_MAX);
+    CHECK(nn_conv_transpose_backward_scratch(far, 1, half, 1) == SIZE_MAX);
+    CHECK(nn_gelu_product_backward_scratch(half, half, 1) == SIZE_MAX);
+    CHECK(nn_trilinear_backward_scratch(far, flat, 1) == SIZE_MAX);
+}
+
 int main(void) {
     for (size_t i = 0; i < sizeof ops / sizeof ops[0]; i++) test_op(ops + i);
     test_matmul_add();
     test_edges();
+    test_saturation();
     return test_summary();
 }

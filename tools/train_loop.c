@@ -286,7 +286,7 @@ static void show_progress(const train_run *r, double loss, uint64_t first, doubl
 
 static segfm_status go_on(train_run *r, uint64_t *saved, segfm_error *error) {
     bool watched = !r->common.quiet && isatty(STDERR_FILENO);
-    uint64_t first = r->position.step, steps = (uint64_t)r->settings.steps;
+    uint64_t first = r->position.step, end = (uint64_t)r->settings.steps;
     double loss = 0, started = tool_milliseconds();
     segfm_status status = SEGFM_OK;
     while (status == SEGFM_OK && stop_asked == 0) {
@@ -296,7 +296,7 @@ static segfm_status go_on(train_run *r, uint64_t *saved, segfm_error *error) {
             if (status == SEGFM_OK) status = train_run_save(r, error);
             if (status == SEGFM_OK) *saved = r->position.step;
         }
-        if (status != SEGFM_OK || r->position.step >= steps) break;
+        if (status != SEGFM_OK || r->position.step >= end) break;
         status = step(r, started, &loss, error);
         if (watched) show_progress(r, loss, first, started);
         if (status != SEGFM_OK || r->position.step % (uint64_t)r->settings.checkpoint_every != 0) continue;

@@ -24,9 +24,9 @@ static uint64_t phantoms_before(const train_order *o, uint64_t i) {
 }
 
 train_place train_order_at(train_order *o, uint64_t i) {
-    uint64_t phantoms = phantoms_before(o, i);
-    if (phantoms_before(o, i + 1) > phantoms)
-        return (train_place){true, phantoms / o->per_phantom, phantoms % o->per_phantom};
+    uint64_t phantoms = phantoms_before(o, i), number = phantoms / o->per_phantom;
+    if (phantoms_before(o, i + 1) > phantoms) /* the first class of a phantom is not always its class number 0 */
+        return (train_place){true, number, number + phantoms % o->per_phantom};
     uint64_t place = i - phantoms, pass = place / o->cases;
     shuffle(o, pass);
     return (train_place){false, o->turn[place % o->cases], pass};

@@ -103,14 +103,13 @@ static void tidy_labels(phantom *p) {
 /* Where chance has left nothing to find: a ball in the middle. */
 static void paint_ball(phantom *p) {
     phantom_blob b = {0};
-    train_turn(p, 0, b.turn);
     for (int k = 0; k < 3; k++) {
         b.centre[k] = 0.5 * p->size[k];
         b.radius[k] = 0.42 * p->size[k];
+        b.turn[k][k] = 1;
     }
-    for (int k = 0; k < 3; k++)
-        for (int j = 0; j < 3; j++) b.turn[k][j] = k == j; /* as the radii are */
-    phantom_paint paint = {.value = 1, .edge = p->voxel, .opacity = 1, .label = 1};
+    phantom_paint paint = train_new_paint(p, train_pick_value(p, train_value_at(p, b.centre)), 1);
+    paint.edge = p->voxel, paint.confined = false;
     train_paint(p, train_blob(p, &b), &paint);
 }
 
@@ -136,6 +135,7 @@ static void draw_phantom(phantom *p, uint64_t seed, uint64_t number) {
         p->classes = 0;
         p->random = train_random_at(seed, stream_step + attempt, number);
         p->look = (phantom_look)train_random_choice(&p->random, looks, LOOKS);
+        if (attempt == ATTEMPTS) p->look = LOOK_MR; /* which shows all of the canvas: the ball is there for certain */
         draw_spacing(p);
         draw_fields(p);
         train_scene(p);

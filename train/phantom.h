@@ -80,13 +80,12 @@ typedef struct phantom_paint {
     double value, texture, grain; /* amounts of rough and fine noise in it */
     double edge;                  /* mm over which it fades */
     double offset, hollow;
-    double opacity; /* 1 covers what is beneath */
-    int label;      /* PAINT_KEEP: what is beneath stays labelled as it is */
-    bool confined;  /* to the body */
+    int label;     /* PAINT_KEEP: what is beneath stays labelled as it is */
+    bool confined; /* to the body */
     int64_t shift;
 } phantom_paint;
 void train_paint(phantom *p, vol_box box, const phantom_paint *paint);
-/* Cells that share walls. of_cell (count): values; labels (count) or 0. */
+/* Cells that share walls and fill the canvas. */
 enum { PHANTOM_CELLS = 48 };
 typedef struct phantom_cells {
     double seed[PHANTOM_CELLS][3];
@@ -99,7 +98,8 @@ void train_cells(phantom *p, const phantom_cells *cells);
 
 /* ---- what is drawn (pick.c) ----------------------------------------------------------------------------------- */
 
-/* No two draws in one expression or list: in which order they are made would be the compiler's choice. */
+/* Never two draws in one expression, argument list or initialiser: in which order they are made would be the compiler's
+   choice. */
 double train_side(const phantom *p); /* the shorter of the extents along y and x: lengths are shares of it */
 double train_reflect(double value);  /* into 0.02 … 1.1 */
 /* The value of something that lies in what has the value `under`: different enough to be seen, by little or by much. */

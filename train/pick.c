@@ -50,9 +50,8 @@ int train_pick_label(phantom *p, double probability) {
     return labelled && p->classes < PHANTOM_CLASSES ? (int)++p->classes : 0;
 }
 
-/* (No two draws in one expression or list: in which order they are made would be the compiler's choice.) */
 phantom_paint train_new_paint(phantom *p, double value, int label) {
-    phantom_paint paint = {.value = value, .opacity = 1, .label = label, .confined = true};
+    phantom_paint paint = {.value = value, .label = label, .confined = true};
     paint.texture = train_pick_texture(p, value);
     paint.grain = 0.6 * train_pick_texture(p, value);
     paint.edge = p->voxel * (train_chance(p, 0.08) ? train_between(p, 2, 5) : train_between(p, 0.8, 1.6));

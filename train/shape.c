@@ -192,7 +192,7 @@ static inline float covered(float d, float inverse_edge) {
 static void paint_row(phantom *p, const phantom_paint *paint, int64_t z, int64_t y, int64_t lo, int64_t hi) {
     const float *rough = noise_row(p, p->rough, paint->shift, z, y), *fine = noise_row(p, p->fine, paint->shift, z, y);
     size_t row = row_of(p, z, y);
-    float *value = p->value + row, inverse_edge = (float)(1 / paint->edge), opacity = (float)paint->opacity;
+    float *value = p->value + row, inverse_edge = (float)(1 / paint->edge);
     float base = (float)paint->value, texture = (float)paint->texture, grain = (float)paint->grain;
     float offset = (float)paint->offset, hollow = (float)paint->hollow;
     bool confined = paint->confined && p->has_body;
@@ -201,7 +201,7 @@ static void paint_row(phantom *p, const phantom_paint *paint, int64_t z, int64_t
         if (hollow > 0) d = (d < 0 ? -d : d) - hollow;
         if (confined && p->body[row + (size_t)x] > d) d = p->body[row + (size_t)x];
         float m = covered(d, inverse_edge);
-        value[x] += opacity * m * ((base + (texture * rough[x] + grain * fine[x])) - value[x]);
+        value[x] += m * ((base + (texture * rough[x] + grain * fine[x])) - value[x]);
         if (m >= 0.5f && paint->label != PAINT_KEEP) p->label[row + (size_t)x] = (uint16_t)paint->label;
     }
 }
