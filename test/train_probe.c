@@ -35,6 +35,12 @@ static void *take(size_t bytes) {
     return memset(memory, 0, (bytes / NN_ALIGN + 1) * NN_ALIGN);
 }
 
+static void *grow(void *old, size_t bytes) {
+    void *memory = realloc(old, bytes);
+    if (memory == NULL) fprintf(stderr, "no memory\n"), exit(SEGFM_NO_MEMORY);
+    return memory;
+}
+
 /* ---- the keys ------------------------------------------------------------------------------------------------ */
 
 typedef struct settings {
@@ -101,7 +107,7 @@ static train_sample load_sample(const char *folder, const char *name) {
 static size_t sample_number(const char *name) {
     for (size_t i = 0; i < work.sample_count; i++)
         if (strcmp(work.samples[i].name, name) == 0) return i;
-    work.samples = realloc(work.samples, (work.sample_count + 1) * sizeof *work.samples);
+    work.samples = grow(work.samples, (work.sample_count + 1) * sizeof *work.samples);
     snprintf(work.samples[work.sample_count].name, sizeof work.samples->name, "%s", name);
     return work.sample_count++;
 }
@@ -117,7 +123,7 @@ static void read_step(char *line, const settings *s, size_t numbers[MAX_BATCH]) 
         else if (t.batch < MAX_BATCH) numbers[t.batch++] = sample_number(word);
     }
     if (t.batch == 0) fprintf(stderr, "a step without samples\n"), exit(SEGFM_BAD_INPUT);
-    work.steps = realloc(work.steps, (work.step_count + 1) * sizeof *work.steps);
+    work.steps = grow(work.steps, (work.step_count + 1) * sizeof *work.steps);
     work.steps[work.step_count++] = t;
 }
 
@@ -128,7 +134,7 @@ static void read_work(const char *folder, const char *path, const settings *s) {
     if (file == NULL) fprintf(stderr, "%s: cannot be read\n", path), exit(SEGFM_BAD_INPUT);
     while (fgets(line, sizeof line, file) != NULL) {
         if (line[0] == '#' || line[strspn(line, " \t\n")] == '\0') continue;
-        numbers = realloc(numbers, (work.step_count + 1) * sizeof *numbers);
+        numbers = grow(numbers, (work.step_count + 1) * sizeof *numbers);
         read_step(line, s, numbers[work.step_count]);
     }
     fclose(file);

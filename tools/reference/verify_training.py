@@ -25,10 +25,11 @@ DOUBLE_RELATIVE_L2 = 1e-9
 FLOAT_FACTOR = 2
 RATE = 1e-3
 LOSS_FLOOR = 1e-6             # a loss is a float32, and consistency's is of the few voxels that were corrected
-GRADIENT_FLOOR = 6e-7        # PyTorch's on the whole, where it has little to round
+GRADIENT_FLOOR = 6e-7         # PyTorch's on the whole, where it has little to round
 SHARE = 0.999                 # AdamW divides by a gradient's size: where that is tiny, rounding becomes a whole step
 NEAR = 2e-6                   # in probability; float32 logits are off by some 1e-6
 DTYPES = {'float': torch.float32, 'double': torch.float64}
+
 tally = Tally()
 
 
