@@ -6,7 +6,8 @@
    was stored in single. Float build: at most FACTOR times PyTorch's own float32 error. k_proj.bias is left out: its
    gradient is zero but for rounding. After the first step of AdamW voxels at the window's border have exactly equal
    probabilities, and which of equal ones PyTorch's topk takes first is not defined; ours is the first in raster order. So
-   what the GRU is given differs from then on, and bounds are wider where TIES says so. One line per tensor; those of tensors that hold begin with "ok". */
+   what the GRU is given differs from then on, and bounds are wider where TIES says so: tools/reference/check_golden.py shows
+   that topk's order is all there is to it. One line per tensor; those of tensors that hold begin with "ok". */
 #include "../train/train.h"
 #include "fixture.h"
 

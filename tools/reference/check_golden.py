@@ -373,21 +373,23 @@ def check_gradients(folder, model):
 
 
 def check_steps(folder, golden, samples):
-    """Three steps of AdamW, in float64. After the first one two uncertain voxels are so close that the golden run took them in another
-    order, which moves the loss by 1e-7 and the corrector's weights more. The text prompt's weights are other ones there."""
+    """Three steps of AdamW, in float64. After the first one voxels at the window's border have equal probabilities, so that topk's order
+    shows: with it all of the golden run comes out, with the raster order its loss moves by 1e-7 and the corrector's weights by more
+    (test/golden_train.c, whose C has the raster order). The text prompt's tensors have other sizes there."""
     model = segvol.formula_model(segvol.TINY, torch.float64, corrector=True)
     trainer = train.Trainer(model, train.Options('upstream'))
+    ours, segvol.smallest = segvol.smallest, lambda score, k: torch.topk(score, k, largest=False).indices
     losses = [trainer.step(samples, 1e-3, 2, True)['total'] for _ in range(3)]
     losses.append(trainer.backward(samples, 2, True)['total'])
+    segvol.smallest = ours
     _, relative = differences(losses, golden['adamw.losses_f64'])
-    tally.check(relative <= 1e-7, 'training: losses along three steps', f'relative L2 {relative:.2e}')
+    tally.check(relative <= 1e-12, 'training: losses along three steps', f'relative L2 {relative:.2e}')
     for name, parameter in model.named_parameters():
         key = 'adamw.param|model.' + name
-        if key in golden.files and not name.startswith(('gru_', 'text_')) and 'txt_' not in name and not name.endswith('k_proj.bias'):
-            n = parameter.numel()
-            at = np.minimum((segvol.uniform('sample.model.' + name, 64) * n).astype(int), n - 1)
+        if key in golden.files and 'text_' not in name and 'txt_' not in name and not name.endswith('k_proj.bias'):
+            at = golden[key][0].astype(int)
             _, relative = differences(parameter.detach().flatten().numpy()[at], golden[key][1])
-            tally.check(relative <= 5e-9, f'training: {name} after three steps', f'relative L2 {relative:.2e}')
+            tally.check(relative <= 1e-9, f'training: {name} after three steps', f'relative L2 {relative:.2e}')
 
 
 def check_training(folder):

@@ -370,14 +370,18 @@ RADIUS = 20  # around a click, in voxels
 TAU = 0.1    # p in (τ, 1 − τ) is uncertain
 
 
+def smallest(score, k):
+    """Indices of the k smallest, equal ones in raster order. Upstream's torch.topk leaves the order of equal ones open."""
+    return torch.sort(score, stable=True).indices[:k]
+
+
 def uncertain_points(p, k, variant):
     """The K voxels of the volume p (D,H,W) whose probability is nearest to ½, and what the block is told of each: the
     probability, upstream |p − ½|. Equal ones in raster order; upstream sorts only when there are more than K."""
     score = (p - 0.5).abs()
     points = ((p > TAU) & (p < 1 - TAU)).nonzero()
     if variant == 'seed' or len(points) > k:
-        order = torch.sort(score[tuple(points.T)], stable=True).indices
-        points = points[order[:k]]
+        points = points[smallest(score[tuple(points.T)], k)]
     return points, (p if variant == 'seed' else score)[tuple(points.T)]
 
 
