@@ -40,6 +40,29 @@ static void check_constant(const train_network *n, const char *name, double valu
     CHECK(all);
 }
 
+/* A feature knows one axis; all axes have the same periods in voxels of what is divided by their size, from 4 to twice the largest
+   size, each longer than the one before. A box corner's z, which goes where a cell's y goes (SPEC 2.2), gives the same angles
+   as a cell's z, up to a constant, in another feature. */
+static void check_frequencies(const train_network *n) {
+    const train_tensor *t = n->tensors;
+    while (strcmp(t->spec.name, "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix") != 0) t++;
+    const real *g = n->parameters + t->at;
+    const uint32_t *s = n->config.spatial;
+    const double divisor[3] = {s[1], s[0], s[2]};
+    size_t half = n->config.dim / 2;
+    double period[3] = {0, 0, 0};
+    CHECK(t->count == 3 * half);
+    for (size_t j = 0; j < half; j++)
+        for (size_t axis = 0; axis < 3; axis++) {
+            double turns = (double)g[axis * half + j]; /* in which voxel / divisor goes from 0 to ½ */
+            if (!CHECK((turns != 0) == (axis == j % 3)) || axis != j % 3) continue;
+            double now = divisor[axis] / (2 * turns);
+            CHECK(j < 3 ? fabs(now - 4) < 1e-6 : now > period[axis] * 1.05 && now < period[axis] * 2.05);
+            period[axis] = now;
+        }
+    for (int axis = 0; axis < 3; axis++) CHECK(period[axis] > s[1] && period[axis] < 2.2 * s[1]);
+}
+
 int main(void) {
     void *memory = NULL, *other = NULL;
     train_network n = plan(&memory, 1), same = plan(&other, 3);
@@ -58,7 +81,7 @@ int main(void) {
     check_tensor(&n, "mask_decoder.output_upscaling.0.weight", 1 / sqrt(8.0 * c->up1), false);
     check_tensor(&n, "mask_decoder.output_upscaling.0.bias", 1 / sqrt(8.0 * c->up1), false);
     check_tensor(&n, "mask_decoder.mask_tokens.weight", 1, true);
-    check_tensor(&n, "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix", 1, true);
+    check_frequencies(&n);
     check_tensor(&n, "prompt_encoder.not_a_point_embed.weight", 1, true);
     check_tensor(&n, "gru_blocks.0.gru.weight_ih_l0", 1 / sqrt((double)c->gru_hidden), false);
     check_tensor(&n, "gru_blocks.0.gru.bias_hh_l0", 1 / sqrt((double)c->gru_hidden), false);

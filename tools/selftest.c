@@ -1029,7 +1029,7 @@ static const vector vectors[] = {
     {"tiny-decoder", 0xd4277e502a87d7cbU, run_decoder},
     {"tiny-corrector", 0x68988be984d31e7eU, run_corrector},
     {"tiny-session", 0x92bc7771b3f8b40dU, run_session},
-    {"training", 0x0c399b85ec3507a4U, run_training},
+    {"training", 0xb85eb4a372674f1dU, run_training},
     {"tiny-clicks", 0x41501bde6d539032U, run_clicks},
 };
 static const vector full_vectors[] = {
