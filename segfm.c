@@ -1,7 +1,8 @@
 /* The session: volume + model + prompts → mask. Orchestration; the arithmetic is in nn and vol.
 
    Frames: the scan (clicks, the user's box, the mask); the crop, which is the scan's foreground (every other box, the
-   logits); the zoomed-out window (the whole crop at the window's size); the region of interest (a part of the crop); the
+   logits); the zoomed-out window (the whole crop at the window's size; with a model whose window follows the box, the box and
+   what is around it, and then there are no others); the region of interest (a part of the crop); the
    windows over the region.
 
    What stands is a function of the object's actions, box and clicks, in their order:
@@ -104,6 +105,8 @@ enum { MAX_SLOTS = 4096 };
 
 /* The logit that a click gives its voxel, at least: a probability of 0.99995. */
 static const real certain = 10;
+/* The logit of what the model was not shown. */
+static const real outside = -100;
 
 typedef enum action_kind { ACTION_RESET, ACTION_BOX, ACTION_CLICK } action_kind;
 
@@ -122,6 +125,7 @@ struct segfm_session {
 
     vol_shape scan, window, cropped; /* cropped: the crop's shape */
     vol_box crop;
+    vol_box view; /* the part of the crop that the zoomed-out window shows */
     bool has_volume, has_zoom_embedding;
 
     /* The history. The current object is actions[first, cursor); redo knows actions[cursor, used), undo actions[oldest,
@@ -331,6 +335,13 @@ static void forget_object(segfm_session *s) {
     memset(s->mask, 0, vol_count(s->scan));
 }
 
+/* What the zoomed-out window shows from now on. */
+static void show(segfm_session *s, vol_box view) {
+    s->view = view;
+    s->has_zoom_embedding = false;
+    vol_zoom(s->image, s->cropped, view, s->zoom_image, s->window, s->options.threads);
+}
+
 segfm_status segfm_set_volume(segfm_session *s, const float *voxels, segfm_error *error) {
     size_t n = vol_count(s->scan);
     for (size_t i = 0; i < n; i++)
@@ -346,9 +357,8 @@ segfm_status segfm_set_volume(segfm_session *s, const float *voxels, segfm_error
     if (vol_box_is_empty(s->crop)) s->crop = vol_box_whole(s->scan); /* a constant scan: nothing to crop to */
     s->cropped = vol_box_shape(s->crop);
     vol_crop(s->logits, s->scan, s->crop, s->image);
-    vol_resize_nearest(s->image, s->cropped, s->zoom_image, s->window, vol_box_whole(s->window), s->options.threads);
     s->has_volume = true;
-    s->has_zoom_embedding = false;
+    show(s, vol_box_whole(s->cropped));
     for (size_t i = 0; i < s->slot_count; i++) s->slots[i].pass = 0;
     return SEGFM_OK;
 }
@@ -379,16 +389,17 @@ static void box_as_reals(vol_box b, real out[6]) {
     for (int axis = 0; axis < 3; axis++) out[axis] = (real)b.lo[axis], out[3 + axis] = (real)b.hi[axis];
 }
 
-/* Those of the first `clicks` clicks that lie in the crop, each moved to the zoomed-out voxel that its centre falls into
+/* Those of the first `clicks` clicks that lie in the view, each moved to the zoomed-out voxel that its centre falls into
    → points. */
 static size_t zoomed_points(segfm_session *s, int clicks) {
     size_t count = 0;
     for (int i = 0; i < clicks; i++) {
         vol_box at = into_crop(s, click_at(s, i)->box);
-        if (vol_box_is_empty(at)) continue;
+        if (!holds(s->view, at)) continue;
         real to[3];
         for (int axis = 0; axis < 3; axis++)
-            to[axis] = (real)((2 * at.lo[axis] + 1) * s->window.n[axis] / (2 * s->cropped.n[axis]));
+            to[axis] = (real)((2 * (at.lo[axis] - s->view.lo[axis]) + 1) * s->window.n[axis] /
+                              (2 * vol_box_shape(s->view).n[axis]));
         s->points[count++] = (segvol_point){to[0], to[1], to[2], click_at(s, i)->foreground};
     }
     return count;
@@ -421,7 +432,7 @@ static void decode(segfm_session *s, const real *embedding, const segvol_prompts
     s->report.decoded++;
 }
 
-/* The pass over the whole crop at the window's size, with the box and the first `clicks` clicks. */
+/* The pass over the view at the window's size, with the box and the first `clicks` clicks. */
 static void decode_zoom(segfm_session *s, int clicks, real *low) {
     if (s->has_zoom_embedding) s->report.reused++;
     else {
@@ -429,7 +440,10 @@ static void decode_zoom(segfm_session *s, int clicks, real *low) {
         s->has_zoom_embedding = true;
         s->report.encoded++;
     }
-    vol_box box = vol_resize_box(user_box(s), s->cropped, s->window);
+    vol_box box = vol_box_intersect(user_box(s), s->view);
+    for (int axis = 0; axis < 3 && !vol_box_is_empty(box); axis++)
+        box.lo[axis] -= s->view.lo[axis], box.hi[axis] -= s->view.lo[axis];
+    box = vol_resize_box(box, vol_box_shape(s->view), s->window);
     real corners[6];
     box_as_reals(box, corners);
     for (int axis = 0; axis < 3; axis++)
@@ -519,6 +533,9 @@ static void overlay(segfm_session *s, int clicks) {
     }
 }
 
+/* Does the model's window follow the object's box? */
+static bool follows(const segfm_session *s) { return s->net->config.frame > 0 && s->has_box; }
+
 static bool lies_in(vol_box inner, vol_box outer) {
     vol_box both = vol_box_intersect(inner, outer);
     return memcmp(&both, &inner, sizeof both) == 0;
@@ -529,7 +546,11 @@ static void compose(segfm_session *s, vol_box part, int clicks) {
     vol_box inside = s->has_region ? vol_box_intersect(part, s->region) : vol_box_none();
     if (!lies_in(part, inside)) {
         upsample(s, s->zoom_low);
-        vol_resize_nearest(s->part_logits, s->window, s->logits, s->cropped, part, s->options.threads);
+        if (!lies_in(part, s->view)) vol_fill(s->logits, s->cropped, part, outside);
+        vol_box shown = vol_box_intersect(part, s->view);
+        if (follows(s))
+            vol_unzoom(s->part_logits, s->window, s->view, shown, s->cropped, s->options.threads, s->logits);
+        else vol_resize_nearest(s->part_logits, s->window, s->logits, s->cropped, part, s->options.threads);
     }
     if (!vol_box_is_empty(inside)) {
         vol_fill(s->logits, s->cropped, inside, 0);
@@ -606,13 +627,16 @@ static segfm_status begin(segfm_session *s, segfm_error *error) {
     s->pass++;
     segfm_status status = go_on(s, 0, 1, error);
     if (status != SEGFM_OK) return status;
+    vol_box view =
+        follows(s) && !vol_box_is_empty(prompt) ? vol_frame(prompt, s->cropped, s->net->config.frame) : whole;
+    if (memcmp(&view, &s->view, sizeof view) != 0) show(s, view);
     decode_zoom(s, clicks, s->zoom_low);
     compose(s, whole, 0);
     size_t n = vol_count(s->cropped);
     for (size_t i = 0; i < n; i++) s->prediction[i] = nn_sigmoid_above_half(s->logits[i]);
     vol_box both = vol_box_union(vol_mask_bounds(s->prediction, s->cropped), prompt);
     vol_box wide = vol_region(both, s->cropped, s->window);
-    bool has_region = !s->options.zoom_only && !vol_box_is_empty(wide);
+    bool has_region = !s->options.zoom_only && !follows(s) && !vol_box_is_empty(wide);
     if (has_region) {
         for (int axis = 0; axis < 3; axis++)
             s->report.region[axis] = wide.lo[axis], s->report.region[3 + axis] = wide.hi[axis];
@@ -666,8 +690,8 @@ static segfm_status decode_around(segfm_session *s, vol_box voxel, vol_box *part
     return SEGFM_OK;
 }
 
-/* Where the corrector works: the region, or without one all of the crop. Does it act on a click at this voxel of the crop? */
-static vol_box corrected_part(const segfm_session *s) { return s->has_region ? s->region : vol_box_whole(s->cropped); }
+/* Where the corrector works: the region, or without one the view. Does it act on a click at this voxel of the crop? */
+static vol_box corrected_part(const segfm_session *s) { return s->has_region ? s->region : s->view; }
 
 static bool is_corrected(const segfm_session *s, vol_box voxel) {
     return s->net->gru_count > 0 && (s->options.click_by & SEGFM_BY_CORRECTOR) != 0 && holds(corrected_part(s), voxel);

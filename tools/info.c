@@ -27,6 +27,7 @@ static void print_sizes(const weights_config *c) {
     if (c->gru_blocks > 0)
         printf("corrector          %u blocks, hidden %u, K %u\n", c->gru_blocks, c->gru_hidden, c->topk);
     else puts("corrector          none");
+    if (c->frame > 0) printf("window             follows the box, %u %% of its extent around it\n", c->frame);
     if (c->text_dim > 0) printf("text               width %u\n", c->text_dim);
     else puts("text               none");
 }

@@ -65,6 +65,7 @@ static const key keys[] = {
     SIZES(gru_hidden, 1, "their state"),
     SIZES(topk, 1, "points that a correction looks at, of each kind"),
     SIZES(text_dim, 1, "width of a text encoder's output, which is carried along; 0: none"),
+    SIZES(frame, 1, "0: the window shows the scan, then parts of it. Else the box and this many percent around it"),
     CHOICES(offsets, no_yes, "with the corrector's second head, which moves its points; no loss has a gradient for it"),
     CHOICES(variant, variants, "corrections as described, or as the published code makes them"),
 
@@ -115,6 +116,7 @@ static const key keys[] = {
     AUGMENT(scale_range, 1, "by a factor of 1 - this to 1 + this"),
     AUGMENT(shift, 1, "probability of shifting them"),
     AUGMENT(shift_range, 1, "by up to this"),
+    AUGMENT(frame_jitter, 1, "with frame: largest shift of each side of the box, as a share of its extent"),
     AUGMENT(slice_box, 1, "probability of a box that is the object's middle slice's, extruded"),
     WHOLES(box_jitter, 0, 255, "largest shift of the box, in 256ths of the window"),
 

@@ -146,6 +146,7 @@ segfm_status train_data_draw(train_data *d, const train_settings *s, int threads
     }
     train_augmentation augmentation = s->augmentation;
     augmentation.box_jitter = (unsigned)s->box_jitter;
+    augmentation.frame = s->sizes.frame;
     train_random random = train_random_at((uint64_t)s->seed, step, (uint64_t)place);
     train_draw(c, (size_t)(at.turn % c->class_count), &window, &augmentation, &random, memory, out);
     return SEGFM_OK;

@@ -138,6 +138,22 @@ static void set_classes(train_case *c, const tally *tallies, train_run_length *r
     }
 }
 
+/* Half of the object's voxels, rounded down, come before its median one in raster order. */
+static void find_slice_box(vol_shape s, train_class *k) {
+    int64_t slice = s.n[1] * s.n[2];
+    uint64_t before = 0;
+    size_t i = 0;
+    while ((before += k->runs[i].count) <= k->voxels / 2) i++;
+    int64_t z = k->runs[i].start / slice;
+    vol_box b = vol_box_none();
+    for (i = 0; i < k->run_count; i++) {
+        int64_t at = k->runs[i].start % slice, y = at / s.n[2], x = at % s.n[2];
+        if (k->runs[i].start / slice == z) b = vol_box_union(b, (vol_box){{z, y, x}, {z, y, x + k->runs[i].count - 1}});
+    }
+    b.lo[0] = k->box.lo[0], b.hi[0] = k->box.hi[0];
+    k->slice_box = b;
+}
+
 /* From the normalised image of the whole scan. */
 static segfm_status make(const real *image, const uint16_t *labels, vol_shape shape, uint64_t min_voxels,
                          tally *tallies, train_case *c, segfm_error *error) {
@@ -154,6 +170,7 @@ static segfm_status make(const real *image, const uint16_t *labels, vol_shape sh
     copy_image(image, shape, crop, c);
     set_classes(c, tallies, first_run);
     walk_runs(labels, shape, crop, store_run, &(filling){tallies, c});
+    for (size_t i = 0; i < c->class_count; i++) find_slice_box(c->shape, &c->classes[i]);
     return SEGFM_OK;
 }
 

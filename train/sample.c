@@ -31,12 +31,14 @@ train_augmentation train_augmentation_default(void) {
                                 .shift = 0.2,
                                 .shift_range = 0.2,
                                 .slice_box = 0.5,
+                                .frame_jitter = 0.05,
                                 .box_jitter = 2};
 }
 
 /* The voxel of the case that each index of the window shows, along z, y, x; −1: padding. Falls where the axis is flipped. */
 typedef struct view {
     int64_t *from[3];
+    vol_box box; /* what is known of the box before the window is drawn, in the window; none: nothing */
 } view;
 
 static void lay_out(view *v, const vol_shape *window, nn_arena *arena) {
@@ -96,8 +98,46 @@ static void flip_axis(int64_t window, int64_t *from) {
     }
 }
 
+/* A box as a user gives it: the object's, or its middle slice's extruded, each side a little off. */
+static vol_box draw_user_box(const train_case *c, const train_class *object, const train_augmentation *a,
+                             train_random *r) {
+    vol_box b = train_random_uniform(r) < a->slice_box ? object->slice_box : object->box, drawn = b;
+    for (int k = 0; k < 3; k++) {
+        double most = a->frame_jitter * (double)(b.hi[k] - b.lo[k] + 1);
+        double low = train_random_between(r, -most, most), high = train_random_between(r, -most, most);
+        drawn.lo[k] += (int64_t)(low < 0 ? low - 0.5 : low + 0.5);
+        drawn.hi[k] += (int64_t)(high < 0 ? high - 0.5 : high + 0.5);
+        if (drawn.lo[k] < 0) drawn.lo[k] = 0;
+        if (drawn.hi[k] >= c->shape.n[k]) drawn.hi[k] = c->shape.n[k] - 1;
+        if (drawn.hi[k] < drawn.lo[k]) drawn.lo[k] = b.lo[k], drawn.hi[k] = b.hi[k];
+    }
+    return drawn;
+}
+
+/* The window follows a box: what it shows of the case is resized to it, as the session does. */
+static void draw_frame(const train_case *c, const train_class *object, const vol_shape *window,
+                       const train_augmentation *a, train_random *r, view *v) {
+    vol_box b = draw_user_box(c, object, a, r), frame = vol_frame(b, c->shape, a->frame);
+    vol_shape shape = vol_box_shape(frame);
+    for (int k = 0; k < 3; k++) b.lo[k] -= frame.lo[k], b.hi[k] -= frame.lo[k];
+    v->box = vol_resize_box(b, shape, *window);
+    for (int k = 0; k < 3; k++) {
+        resize_axis(shape.n[k], window->n[k], v->from[k]);
+        for (int64_t i = 0; i < window->n[k]; i++) v->from[k][i] += frame.lo[k];
+        if (!(train_random_uniform(r) < a->flip)) continue;
+        flip_axis(window->n[k], v->from[k]);
+        int64_t lo = v->box.lo[k];
+        if (lo >= 0) v->box.lo[k] = window->n[k] - 1 - v->box.hi[k], v->box.hi[k] = window->n[k] - 1 - lo;
+    }
+}
+
 static void draw_view(const train_case *c, const train_class *object, const vol_shape *window,
                       const train_augmentation *a, train_random *r, view *v) {
+    v->box = vol_box_none();
+    if (a->frame > 0) {
+        draw_frame(c, object, window, a, r, v);
+        return;
+    }
     bool cropped = train_random_choice(r, (double[]){a->resize, a->crop}, 2) == 1;
     int64_t middle[3] = {0};
     if (cropped) draw_middle(c, object, a, r, middle);
@@ -172,6 +212,10 @@ static void fill_image(const train_case *c, const vol_shape *window, const view 
 
 static int64_t clamp(int64_t x, int64_t last) { return x < 0 ? 0 : x > last ? last : x; }
 
+static void put_box(vol_box b, train_sample *s) {
+    for (int k = 0; k < 3; k++) s->box[k] = (real)b.lo[k], s->box[3 + k] = (real)b.hi[k];
+}
+
 static void draw_box(const vol_shape *window, const train_augmentation *a, train_random *r, train_sample *s) {
     vol_box b = vol_box_none();
     if (!s->empty) {
@@ -184,7 +228,7 @@ static void draw_box(const vol_shape *window, const train_augmentation *a, train
                 *bound = clamp(*bound + side * shift, window->n[k] - 1);
             }
     }
-    for (int k = 0; k < 3; k++) s->box[k] = (real)b.lo[k], s->box[3 + k] = (real)b.hi[k];
+    put_box(b, s);
 }
 
 void train_draw(const train_case *c, size_t class_index, const vol_shape *window, const train_augmentation *a,
@@ -203,6 +247,7 @@ void train_draw(const train_case *c, size_t class_index, const vol_shape *window
         factor = 1 + train_random_between(random, -a->scale_range, a->scale_range);
     if (train_random_uniform(random) < a->shift) term = train_random_between(random, -a->shift_range, a->shift_range);
     fill_image(c, window, &v, (float)factor, (float)term, out->image);
-    draw_box(window, a, random, out);
+    if (a->frame > 0) put_box(v.box, out);
+    else draw_box(window, a, random, out);
     nn_arena_leave(memory, arena.used);
 }

@@ -52,7 +52,8 @@ typedef struct train_run_length {
 typedef struct train_class {
     unsigned label;
     uint64_t voxels;
-    vol_box box; /* its bounds, in the cropped shape */
+    vol_box box;       /* its bounds, in the cropped shape */
+    vol_box slice_box; /* vol_mask_prompt_box: y and x from the slice of its median voxel */
     train_run_length *runs;
     size_t run_count;
 } train_class;
@@ -80,7 +81,9 @@ typedef struct train_augmentation {
     double scale, scale_range; /* intensity · (1 + U(−range, range)): probability, range (0.2, 0.2) */
     double shift, shift_range; /* intensity + U(−range, range) (0.2, 0.2) */
     double slice_box;          /* probability: the box is vol_mask_prompt_box's, not the bounds (0.5) */
-    unsigned box_jitter;       /* largest shift of the box, in 256ths of the window's size (2) */
+    unsigned frame;      /* not 0: the window follows the box (weights_config), and there is no other resize or crop */
+    double frame_jitter; /* then each side of the box is shifted by up to this share of its extent (0.05) */
+    unsigned box_jitter; /* largest shift of the box, in 256ths of the window's size (2) */
 } train_augmentation;
 train_augmentation train_augmentation_default(void);
 

@@ -94,6 +94,16 @@ vol_box vol_box_intersect(vol_box a, vol_box b) {
     return vol_box_is_empty(a) ? vol_box_none() : a;
 }
 
+vol_box vol_frame(vol_box b, vol_shape s, unsigned margin) {
+    if (vol_box_is_empty(b)) return vol_box_none();
+    for (int k = 0; k < 3; k++) {
+        int64_t around = max64(2, (b.hi[k] - b.lo[k] + 1) * (int64_t)margin / 100);
+        b.lo[k] = max64(0, b.lo[k] - around);
+        b.hi[k] = min64(s.n[k] - 1, b.hi[k] + around);
+    }
+    return b;
+}
+
 vol_box vol_region(vol_box u, vol_shape s, vol_shape window) {
     if (vol_box_is_empty(u)) return vol_box_none();
     for (int k = 0; k < 3; k++) {

@@ -50,6 +50,12 @@ vol_box vol_foreground_box(const real *image, vol_shape s);
 int64_t vol_nearest_source(int64_t i, int64_t in, int64_t out);
 /* The part `part` of out (o) = nearest resize of `in` (s). */
 void vol_resize_nearest(const real *in, vol_shape s, real *out, vol_shape o, vol_box part, int threads);
+/* out (window) = nearest resize of the part `view` of in (s). */
+void vol_zoom(const real *in, vol_shape s, vol_box view, real *out, vol_shape window, int threads);
+/* And back: the part `part` of the view in a volume (s) = trilinear resize of values (window) to the view's shape, voxel centres
+   over voxel centres, beyond the outer ones constant. */
+void vol_unzoom(const real *values, vol_shape window, vol_box view, vol_box part, vol_shape s, int threads,
+                real *volume);
 /* Box of the resized binary cube: the output indices whose source lies in the box (per axis the same as resizing the
    cube and taking the bounding box); empty when no source hits it. */
 vol_box vol_resize_box(vol_box b, vol_shape s, vol_shape o);
@@ -69,6 +75,9 @@ vol_box vol_mask_bounds(const uint8_t *mask, vol_shape s);
 vol_box vol_mask_prompt_box(const uint8_t *mask, vol_shape s);
 vol_box vol_box_union(vol_box a, vol_box b);     /* an empty box adds nothing */
 vol_box vol_box_intersect(vol_box a, vol_box b); /* vol_box_none when they do not meet */
+/* What a window that follows the box b of an object shows of a volume (s): the box and `margin` percent of its extent, at
+   least two voxels, on each side, cut to the volume. b lies in the volume; empty: vol_box_none. */
+vol_box vol_frame(vol_box b, vol_shape s, unsigned margin);
 /* The region of interest of SPEC 4.2 from the union box u of prediction and prompt: each side padded by
    floor(max(0, window − extent)/2) and clamped as upstream does: lo ≥ 0; hi is inclusive but clamped to the axis length
    (so hi may equal s.n; vol_box_intersect with the volume gives the voxels it means). Empty u: vol_box_none. */

@@ -253,6 +253,8 @@ static segfm_status read_own(weights_checkpoint *c, segfm_error *error) {
     if (status == SEGFM_OK) status = own_sizes(c, about, "patch", 3, c->own.patch, error);
     if (status == SEGFM_OK) status = own_sizes(c, about, "heads", 1, &c->own.heads, error);
     if (status == SEGFM_OK) status = own_sizes(c, about, "decoder_heads", 1, &c->own.decoder_heads, error);
+    if (status == SEGFM_OK && io_pickle_get(&c->pickle, about, "frame") != NULL)
+        status = own_sizes(c, about, "frame", 1, &c->own.frame, error);
     if (status == SEGFM_OK) status = own_text(c, about, "variant", &c->variant, error);
     if (status == SEGFM_OK) status = own_text(c, about, "provenance", &c->provenance, error);
     if (status == SEGFM_OK && strcmp(c->variant, "seed") != 0 && strcmp(c->variant, "upstream") != 0)
@@ -442,6 +444,7 @@ static void apply_hints(const weights_hints *hints, const weights_hints *own, we
     }
     g->heads = first_set(hints->heads, own->heads, full->heads);
     g->decoder_heads = first_set(hints->decoder_heads, own->decoder_heads, full->decoder_heads);
+    g->frame = first_set(hints->frame, own->frame, 0);
 }
 
 /* Window and patch cannot be read off the shapes, but three of them must agree with the hints. */

@@ -106,6 +106,7 @@ static segfm_status check_ranges(const weights_config *c, segfm_error *error) {
         {"gru_hidden", c->gru_hidden, c->gru_blocks > 0, c->gru_blocks > 0 ? MAX_SIZE : 0},
         {"topk", c->topk, c->gru_blocks > 0, c->gru_blocks > 0 ? MAX_SIZE : 0},
         {"text_dim", c->text_dim, 0, MAX_SIZE},
+        {"frame", c->frame, 0, 1000},
     };
     for (size_t i = 0; i < sizeof ranges / sizeof ranges[0]; i++) {
         segfm_status status = check_range(ranges[i].name, ranges[i].value, ranges[i].low, ranges[i].high, error);

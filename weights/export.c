@@ -156,6 +156,8 @@ static segfm_status put_about(exporter *x) {
     if (status == SEGFM_OK) status = put_size(x, c->heads);
     if (status == SEGFM_OK) status = put_text(x, "", "decoder_heads");
     if (status == SEGFM_OK) status = put_size(x, c->decoder_heads);
+    if (status == SEGFM_OK && c->frame > 0) status = put_text(x, "", "frame");
+    if (status == SEGFM_OK && c->frame > 0) status = put_size(x, c->frame);
     if (status == SEGFM_OK) status = put_text(x, "", "variant");
     if (status == SEGFM_OK) status = put_text(x, "", x->file->variant);
     if (status == SEGFM_OK) status = put_text(x, "", "provenance");

@@ -15,8 +15,9 @@ enum {
     ALIGN = 64,
     FIXED_BYTES = 64, /* before the configuration */
     HASH_AT = 24,
-    CONFIG_FIELDS = 24,
-    CONFIG_BYTES = 4 * CONFIG_FIELDS,
+    CONFIG_FIELDS = 25,
+    CONFIG_BYTES = 4 * 24, /* the last field, frame, is only there when it is not 0 */
+    CONFIG_MOST = 4 * CONFIG_FIELDS,
     ENTRY_BYTES = WEIGHTS_NAME_MAX + 72,
     PROVENANCE_MAX = 1 << 16
 };
@@ -61,6 +62,7 @@ static void list_config(weights_config *c, uint32_t *fields[CONFIG_FIELDS]) {
         &c->up1,           &c->up2,
         &c->gru_blocks,    &c->gru_hidden,
         &c->topk,          &c->text_dim,
+        &c->frame,
     };
     memcpy(fields, list, sizeof list);
 }
@@ -128,9 +130,10 @@ static segfm_status read_config(const unsigned char *bytes, const layout *l, wei
         return base_fail(error, SEGFM_BAD_INPUT, "weights offset 32: the configuration has %zu bytes, need at least %d",
                          l->config_bytes, CONFIG_BYTES);
     list_config(out, fields);
-    for (size_t i = 0; i < CONFIG_FIELDS; i++) *fields[i] = base_le32(bytes + FIXED_BYTES + 4 * i);
+    size_t known = l->config_bytes < CONFIG_MOST ? CONFIG_BYTES : CONFIG_MOST;
+    for (size_t i = 0; i < CONFIG_FIELDS; i++) *fields[i] = 4 * i < known ? base_le32(bytes + FIXED_BYTES + 4 * i) : 0;
     /* a later writer's additional numbers may be ignored only when they say nothing */
-    segfm_status status = check_zero(bytes, FIXED_BYTES + CONFIG_BYTES, l->table_at, error);
+    segfm_status status = check_zero(bytes, FIXED_BYTES + known, l->table_at, error);
     return status == SEGFM_OK ? weights_check_config(out, error) : status;
 }
 
@@ -472,8 +475,8 @@ static segfm_status plan_header(writer *w) {
         return base_fail(w->error, SEGFM_BAD_INPUT,
                          "%zu optional tensors (gru_blocks.N.fc_coord) are there and %zu are missing, need all or none",
                          present, absent);
-    l->config_bytes = CONFIG_BYTES;
-    l->table_at = FIXED_BYTES + CONFIG_BYTES;
+    l->config_bytes = w->config->frame > 0 ? CONFIG_MOST : CONFIG_BYTES;
+    l->table_at = FIXED_BYTES + l->config_bytes;
     bool fits = base_mul(l->count, ENTRY_BYTES, &table) && base_add(l->table_at, table, &l->variant_at) &&
                 base_add(l->variant_at, variant, &l->provenance_at) &&
                 base_add(l->provenance_at, provenance, &l->text_end) && round_up(l->text_end, &l->header_bytes);
@@ -507,12 +510,12 @@ static segfm_status fill_header(writer *w) {
     base_put_le32(w->header + 8, VERSION);
     base_put_le32(w->header + 12, (uint32_t)w->layout.header_bytes);
     base_put_le64(w->header + 16, w->file_bytes);
-    base_put_le32(w->header + 32, CONFIG_BYTES);
+    base_put_le32(w->header + 32, (uint32_t)w->layout.config_bytes);
     base_put_le32(w->header + 36, (uint32_t)(w->layout.provenance_at - w->layout.variant_at));
     base_put_le32(w->header + 40, (uint32_t)(w->layout.text_end - w->layout.provenance_at));
     base_put_le32(w->header + 44, (uint32_t)w->layout.count);
     list_config(&config, fields);
-    for (size_t i = 0; i < CONFIG_FIELDS; i++) base_put_le32(w->header + FIXED_BYTES + 4 * i, *fields[i]);
+    for (size_t i = 0; 4 * i < w->layout.config_bytes; i++) base_put_le32(w->header + FIXED_BYTES + 4 * i, *fields[i]);
     memcpy(w->header + w->layout.variant_at, w->options->variant, w->layout.provenance_at - w->layout.variant_at);
     memcpy(w->header + w->layout.provenance_at, w->options->provenance, w->layout.text_end - w->layout.provenance_at);
     return SEGFM_OK;

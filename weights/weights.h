@@ -22,6 +22,9 @@ typedef struct weights_config {
     uint32_t up1, up2;                                  /* channels after the transposed convolutions */
     uint32_t gru_blocks, gru_hidden, topk;              /* corrector; gru_blocks 0: none, topk its K */
     uint32_t text_dim;                                  /* width of the text encoder's output; 0: none */
+    uint32_t
+        frame; /* 0: the window shows the whole scan, then parts of it (SPEC 4). Else it follows the box: it shows the box
+                       and so many percent of its extent on each side, resized */
 } weights_config;
 
 /* The sizes of the golden tests: "tiny", "full" (SPEC 2); NULL when there is no such name. */
@@ -110,7 +113,7 @@ segfm_status weights_sink_buffer(void *user, const void *bytes, size_t n, segfm_
 /* What `convert` is told beside the file, because shapes alone do not tell it. Zeros mean: what the checkpoint says of itself
    (one that weights_export has written), else the defaults (32,256,256), (4,16,16), 12, 8, and K as the tensors have it. */
 typedef struct weights_hints {
-    uint32_t spatial[3], patch[3], heads, decoder_heads, topk;
+    uint32_t spatial[3], patch[3], heads, decoder_heads, topk, frame;
 } weights_hints;
 
 /* One tensor of a safetensors file; name (no terminator) and data are in the file's bytes, little-endian, C order. */
