@@ -35,7 +35,7 @@ TOOL_OBJ = $(TOOL_SRC:%.c=$(BUILD)/%.o)
 TESTS = $(patsubst test/%.c,$(BUILD)/test/%,$(wildcard test/test_*.c))
 
 .DEFAULT_GOAL = all
-.PHONY: all native tests everything test demo demo-scan verify bench bench-metrics bench-training conformance sanitize soak kills valgrind planted lint format clean install uninstall help
+.PHONY: all native tests everything test demo demo-scan verify bench bench-metrics bench-training conformance sanitize soak kills learn valgrind planted lint format clean install uninstall help
 
 all: $(BUILD)/segfm
 	@ln -sf $(BUILD)/segfm segfm
@@ -145,6 +145,10 @@ soak: all
 	@$(MAKE) --no-print-directory -s -j2 CC=gcc $(SANITIZE) tests
 	@COMMANDS=$(COMMANDS) scripts/soak.sh $(BUILD)/segfm $$($(MAKE) -s CC=gcc $(SANITIZE) print-build)
 
+# Half an hour on two cores: a model from nothing but phantoms, scored on others.
+learn: all
+	@scripts/learn.sh $(BUILD)/segfm
+
 # Training runs killed at random moments and resumed: does the last of them end with the bits of an undisturbed one?
 KILLS ?= 100
 kills:
@@ -186,6 +190,7 @@ help:
 	@echo 'make conformance  equal hashes from all compilers, levels, threads, machines? (installs them where apt may; QUICK=1: a third)'
 	@echo 'make sanitize   the tests under address and undefined-behaviour sanitizers'
 	@echo 'make soak       10,000 random commands to a session, memory watched; the library the same under the sanitizers'
+	@echo 'make learn      trains a model on phantoms alone (half an hour), scores it on others'
 	@echo 'make kills      100 kills of training runs at random moments: does a resumed one end with the same bits?'
 	@echo 'make valgrind   the tests under valgrind'
 	@echo 'make planted    wrong numbers planted in a copy of the tree: does a test notice each?'

@@ -167,9 +167,9 @@ struct segfm_session {
     segvol_corrector corrector;
     vol_samples samples;
     real *coordinates, *delta, *offset; /* (2K, 3), (2K), (2K, 3) */
-    int64_t *written;                   /* (max_clicks, 2K) voxels of the crop … */
-    real *written_logits;               /* … and their logits … */
-    size_t *written_count;              /* (max_clicks) … and how many there are */
+    int64_t *written;      /* (max_clicks, 2K) voxels of the crop, or of a window that follows the box … */
+    real *written_logits;  /* … and their logits … */
+    size_t *written_count; /* (max_clicks) … and how many there are */
 };
 
 segfm_options segfm_options_default(void) {
@@ -211,7 +211,10 @@ static void plan_slots(segfm_session *s, nn_arena *arena) {
 static segfm_status plan_corrector(segfm_session *s, nn_arena *arena, segfm_error *error) {
     size_t clicks = (size_t)s->options.max_clicks, points = points_of(s->net);
     if (points == 0) return SEGFM_OK;
-    vol_samples_plan(&s->samples, points / 2, s->scan, arena);
+    vol_shape largest = s->scan; /* of what it may work in: the scan, or a window that follows the box */
+    for (int axis = 0; axis < 3; axis++)
+        if (s->window.n[axis] > largest.n[axis]) largest.n[axis] = s->window.n[axis];
+    vol_samples_plan(&s->samples, points / 2, largest, arena);
     s->coordinates = nn_arena_reals(arena, 3 * points);
     s->delta = nn_arena_reals(arena, points);
     s->offset = nn_arena_reals(arena, 3 * points);
@@ -380,6 +383,9 @@ static vol_box into_crop(const segfm_session *s, vol_box b) {
 
 static bool holds(vol_box outer, vol_box voxel) { return !vol_box_is_empty(vol_box_intersect(outer, voxel)); }
 
+/* Does the model's window follow the object's box? */
+static bool follows(const segfm_session *s) { return s->net->config.frame > 0 && s->has_box; }
+
 static vol_box user_box(const segfm_session *s) {
     return s->has_box ? into_crop(s, s->actions[s->first].box) : vol_box_none();
 }
@@ -389,18 +395,22 @@ static void box_as_reals(vol_box b, real out[6]) {
     for (int axis = 0; axis < 3; axis++) out[axis] = (real)b.lo[axis], out[3 + axis] = (real)b.hi[axis];
 }
 
-/* Those of the first `clicks` clicks that lie in the view, each moved to the zoomed-out voxel that its centre falls into
-   → points. */
+/* The zoomed-out voxel that the centre of a voxel of the view falls into. */
+static void zoomed(const segfm_session *s, vol_box voxel, int64_t to[3]) {
+    for (int axis = 0; axis < 3; axis++)
+        to[axis] =
+            (2 * (voxel.lo[axis] - s->view.lo[axis]) + 1) * s->window.n[axis] / (2 * vol_box_shape(s->view).n[axis]);
+}
+
+/* Those of the first `clicks` clicks that lie in the view, there → points. */
 static size_t zoomed_points(segfm_session *s, int clicks) {
     size_t count = 0;
     for (int i = 0; i < clicks; i++) {
         vol_box at = into_crop(s, click_at(s, i)->box);
+        int64_t to[3];
         if (!holds(s->view, at)) continue;
-        real to[3];
-        for (int axis = 0; axis < 3; axis++)
-            to[axis] = (real)((2 * (at.lo[axis] - s->view.lo[axis]) + 1) * s->window.n[axis] /
-                              (2 * vol_box_shape(s->view).n[axis]));
-        s->points[count++] = (segvol_point){to[0], to[1], to[2], click_at(s, i)->foreground};
+        zoomed(s, at, to);
+        s->points[count++] = (segvol_point){(real)to[0], (real)to[1], (real)to[2], click_at(s, i)->foreground};
     }
     return count;
 }
@@ -517,12 +527,17 @@ static void upsample(segfm_session *s, const real *low) {
     segvol_upsample(s->net, &s->workspace, 0, s->part_logits);
 }
 
-/* Corrections and clicks, over the logits of the decoder. Doing it twice is doing it once. */
-static void overlay(segfm_session *s, int clicks) {
+/* The corrections, over logits of the decoder. */
+static void write_corrections(const segfm_session *s, real *logits) {
     size_t points = points_of(s->net);
     for (size_t step = 0; step < s->steps; step++)
         for (size_t i = step * points; i < step * points + s->written_count[step]; i++)
-            s->logits[s->written[i]] = s->written_logits[i];
+            logits[s->written[i]] = s->written_logits[i];
+}
+
+/* Corrections and clicks, over the logits of the decoder. Doing it twice is doing it once. */
+static void overlay(segfm_session *s, int clicks) {
+    if (!follows(s)) write_corrections(s, s->logits);
     for (int i = 0; i < clicks && s->options.variant == SEGFM_SEED; i++) {
         const action *click = click_at(s, i);
         vol_box at = into_crop(s, click->box);
@@ -532,9 +547,6 @@ static void overlay(segfm_session *s, int clicks) {
         else *logit = *logit < -certain ? *logit : -certain;
     }
 }
-
-/* Does the model's window follow the object's box? */
-static bool follows(const segfm_session *s) { return s->net->config.frame > 0 && s->has_box; }
 
 static bool lies_in(vol_box inner, vol_box outer) {
     vol_box both = vol_box_intersect(inner, outer);
@@ -548,9 +560,10 @@ static void compose(segfm_session *s, vol_box part, int clicks) {
         upsample(s, s->zoom_low);
         if (!lies_in(part, s->view)) vol_fill(s->logits, s->cropped, part, outside);
         vol_box shown = vol_box_intersect(part, s->view);
-        if (follows(s))
+        if (follows(s)) {
+            write_corrections(s, s->part_logits);
             vol_unzoom(s->part_logits, s->window, s->view, shown, s->cropped, s->options.threads, s->logits);
-        else vol_resize_nearest(s->part_logits, s->window, s->logits, s->cropped, part, s->options.threads);
+        } else vol_resize_nearest(s->part_logits, s->window, s->logits, s->cropped, part, s->options.threads);
     }
     if (!vol_box_is_empty(inside)) {
         vol_fill(s->logits, s->cropped, inside, 0);
@@ -716,6 +729,12 @@ static void correct(segfm_session *s, vol_box *part) {
     vol_point_click at = {.label = click->foreground};
     vol_box voxel = into_crop(s, click->box);
     for (int axis = 0; axis < 3; axis++) at.at[axis] = voxel.lo[axis] - view.frame.lo[axis];
+    if (follows(s)) { /* as it has learned, it works in the window */
+        upsample(s, s->zoom_low);
+        write_corrections(s, s->part_logits);
+        view = (vol_view){s->part_logits, s->window, vol_box_whole(s->window)};
+        zoomed(s, voxel, at.at);
+    }
     vol_sample(&view, variant, &at, 1, NULL, NULL, s->options.threads, &s->samples);
     vol_sample_state(&view, variant, &at, &s->samples, s->corrector.rows + step * 8 * points, s->coordinates);
     segvol_corrector_step(s->net, &s->corrector, step, s->coordinates, s->delta, s->offset);
@@ -723,7 +742,8 @@ static void correct(segfm_session *s, vol_box *part) {
     int64_t *written = s->written + step * points;
     s->written_count[step] = vol_correction_writes(&view, variant, &s->samples, s->delta, s->offset, written,
                                                    s->written_logits + step * points);
-    for (size_t i = 0; i < s->written_count[step]; i++) {
+    if (follows(s)) *part = s->view;
+    for (size_t i = 0; i < s->written_count[step] && !follows(s); i++) {
         int64_t x = written[i] % s->cropped.n[2], line = written[i] / s->cropped.n[2];
         int64_t y = line % s->cropped.n[1], z = line / s->cropped.n[1];
         *part = vol_box_union(*part, (vol_box){{z, y, x}, {z, y, x}});
@@ -736,7 +756,8 @@ static void correct(segfm_session *s, vol_box *part) {
 static void finish_click(segfm_session *s, vol_box *part) {
     vol_box written;
     correct(s, &written);
-    overlay(s, click_count(s));
+    if (follows(s) && !vol_box_is_empty(written)) compose(s, written, click_count(s));
+    else overlay(s, click_count(s));
     *part = vol_box_union(*part, written);
     *part = vol_box_union(*part, into_crop(s, click_at(s, click_count(s) - 1)->box));
 }
