@@ -1,13 +1,11 @@
 #include "segvol.h"
 
-static const real epsilon = REAL_C(1e-5); /* of every layer norm */
-
 static void linear(const segvol_workspace *ws, const segvol_linear *l, size_t rows, const real *x, real *y) {
     nn_matmul(&ws->run, rows, x, l->weight.k, 1, &l->weight, l->bias, y, l->weight.n);
 }
 
 static void norm(const segvol_workspace *ws, const segvol_norm *n, size_t rows, const real *x, real *y) {
-    nn_layernorm_forward(&ws->run, rows, n->width, x, n->weight, n->bias, epsilon, y);
+    nn_layernorm_forward(&ws->run, rows, n->width, x, n->weight, n->bias, segvol_epsilon, y);
 }
 
 /* What is kept when there is no tape: nothing. */
@@ -21,7 +19,8 @@ static void keep(real *tape, const real *x, size_t count) {
 static void add_norm(const segvol_workspace *ws, const segvol_norm *n, size_t rows, const real *residual, real *x,
                      real *sum) {
     keep(sum, x, rows * n->width);
-    nn_add_layernorm_forward(&ws->run, rows, n->width, residual, sum != NULL ? sum : x, n->weight, n->bias, epsilon, x);
+    nn_add_layernorm_forward(&ws->run, rows, n->width, residual, sum != NULL ? sum : x, n->weight, n->bias,
+                             segvol_epsilon, x);
 }
 
 static nn_attention attention_of(const segvol_model *m, const segvol_attention *a, size_t queries, const real *q,
@@ -264,7 +263,8 @@ static void upscale(const segvol_model *m, segvol_workspace *ws) {
     nn_conv_transpose_forward(run, m->grid, ws->keys, m->config.dim, 1, &m->up1, ws->up1);
     segvol_trace_volume(ws, "mask_decoder.output_upscaling.0", up1, doubled, ws->up1);
     if (ws->tape != NULL) keep(ws->tape->up1_raw, ws->up1, cells * up1);
-    nn_layernorm_forward(run, 1, m->up_norm.width, ws->up1, m->up_norm.weight, m->up_norm.bias, epsilon, ws->up1);
+    nn_layernorm_forward(run, 1, m->up_norm.width, ws->up1, m->up_norm.weight, m->up_norm.bias, segvol_epsilon,
+                         ws->up1);
     if (ws->tape != NULL) keep(ws->tape->up1_normed, ws->up1, cells * up1);
     segvol_trace_volume(ws, "mask_decoder.output_upscaling.1", up1, doubled, ws->up1);
     nn_gelu_forward(run, cells * up1, ws->up1, ws->up1);

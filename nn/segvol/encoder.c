@@ -1,13 +1,11 @@
 #include "segvol.h"
 
-static const real epsilon = REAL_C(1e-5); /* of every layer norm */
-
 static void linear(const segvol_workspace *ws, const segvol_linear *l, size_t rows, const real *x, real *y) {
     nn_matmul(&ws->run, rows, x, l->weight.k, 1, &l->weight, l->bias, y, l->weight.n);
 }
 
 static void norm(const segvol_workspace *ws, const segvol_norm *n, size_t rows, const real *x, real *y) {
-    nn_layernorm_forward(&ws->run, rows, n->width, x, n->weight, n->bias, epsilon, y);
+    nn_layernorm_forward(&ws->run, rows, n->width, x, n->weight, n->bias, segvol_epsilon, y);
 }
 
 /* qkv (tokens, 3·dim) → attended (tokens, dim) */
@@ -45,7 +43,8 @@ void segvol_block_forward(const segvol_model *m, segvol_workspace *ws, int index
     linear(ws, &b->out_proj, tokens, t->attended, ws->mixed);
     segvol_trace_rows(ws, "image_encoder.blocks.%d.attn", index, tokens, dim, ws->mixed);
 
-    nn_add_layernorm_forward(run, tokens, dim, ws->mixed, x, b->norm2.weight, b->norm2.bias, epsilon, ws->normed);
+    nn_add_layernorm_forward(run, tokens, dim, ws->mixed, x, b->norm2.weight, b->norm2.bias, segvol_epsilon,
+                             ws->normed);
     if (t->middle != NULL) memcpy(t->middle, x, tokens * dim * sizeof(real));
     segvol_trace_rows(ws, "image_encoder.blocks.%d.norm2", index, tokens, dim, ws->normed);
     linear(ws, &b->linear1, tokens, ws->normed, t->hidden);

@@ -15,6 +15,8 @@ typedef struct segvol_linear {
     const real *plain; /* the weight as it is, where parameters are flat; else NULL */
 } segvol_linear;
 
+static const real segvol_epsilon = REAL_C(1e-5); /* of every layer norm */
+
 typedef struct segvol_norm {
     const real *weight, *bias;
     size_t width;

@@ -1,7 +1,5 @@
 #include "segvol.h"
 
-static const real epsilon = REAL_C(1e-5); /* of every layer norm */
-
 static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 
 /* The largest scratch of any operator of the backward pass. */
@@ -151,6 +149,6 @@ void segvol_linear_backward(const segvol_workspace *ws, const segvol_linear *l, 
 void segvol_norm_backward(const segvol_workspace *ws, const segvol_norm *n, size_t rows, const real *x, const real *dy,
                           real *dx) {
     const segvol_tape *t = ws->tape;
-    nn_layernorm_backward(&ws->run, rows, n->width, x, n->weight, epsilon, dy, dx, segvol_gradient(t, n->weight),
+    nn_layernorm_backward(&ws->run, rows, n->width, x, n->weight, segvol_epsilon, dy, dx, segvol_gradient(t, n->weight),
                           segvol_gradient(t, n->bias));
 }
