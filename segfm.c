@@ -1,9 +1,9 @@
 /* The session: volume + model + prompts → mask. Orchestration; the arithmetic is in nn and vol.
 
    Frames: the scan (clicks, the user's box, the mask); the crop, which is the scan's foreground (every other box, the
-   logits); the zoomed-out window (the whole crop at the window's size; with a model whose window follows the box, the box and
-   what is around it, and then there are no others); the region of interest (a part of the crop); the
-   windows over the region.
+   logits); the view, which the zoomed-out window shows at its size; the region of interest (a part of the crop); the
+   windows over the region. The view is the whole crop. With a model whose window follows the box, and a box, it is the
+   box and what is around it; then there is neither region nor other window.
 
    What stands is a function of the object's actions, box and clicks, in their order:
      low masks     one for the zoomed-out window, one for each window of the region: what the decoder made of the box and
@@ -125,7 +125,7 @@ struct segfm_session {
 
     vol_shape scan, window, cropped; /* cropped: the crop's shape */
     vol_box crop;
-    vol_box view; /* the part of the crop that the zoomed-out window shows */
+    vol_box view; /* in the crop's coordinates, what the zoomed-out window shows */
     bool has_volume, has_zoom_embedding;
 
     /* The history. The current object is actions[first, cursor); redo knows actions[cursor, used), undo actions[oldest,
@@ -678,13 +678,13 @@ static int clicks_of_zoom(const segfm_session *s) {
     return clicks_to_begin(s);
 }
 
-/* Decodes the windows that show a voxel (of the crop, or the box of nothing) anew, with all clicks there are. Changes
-   nothing when it is cancelled. *part: what of the crop may have changed. */
+/* Decodes the windows that show a voxel (of the crop, or the box of nothing) anew, with all clicks there are; none when it
+   lies outside of the view. Changes nothing when it is cancelled. *part: what of the crop may have changed. */
 static segfm_status decode_around(segfm_session *s, vol_box voxel, vol_box *part, segfm_error *error) {
     size_t low = s->net->low_voxels;
     *part = vol_box_none();
     s->touched_count = 0;
-    if (vol_box_is_empty(voxel) || (s->options.click_by & SEGFM_BY_DECODER) == 0) return SEGFM_OK;
+    if (!holds(s->view, voxel) || (s->options.click_by & SEGFM_BY_DECODER) == 0) return SEGFM_OK;
     if (!s->has_region || !holds(s->region, voxel)) s->touched[s->touched_count++] = -1;
     else
         for (int64_t w = 0; w < s->window_count; w++)
@@ -698,7 +698,7 @@ static segfm_status decode_around(segfm_session *s, vol_box voxel, vol_box *part
     for (size_t i = 0; i < s->touched_count; i++) {
         int64_t w = s->touched[i];
         memcpy(w < 0 ? s->zoom_low : s->low + (size_t)w * low, s->spare + i * low, low * sizeof(real));
-        *part = vol_box_union(*part, w < 0 ? vol_box_whole(s->cropped) : shown_by(s, w));
+        *part = vol_box_union(*part, w < 0 ? s->view : shown_by(s, w));
     }
     return SEGFM_OK;
 }

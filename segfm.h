@@ -65,6 +65,9 @@ size_t segfm_model_bytes(const segfm_model *model);
         are kept; a click outside of the region goes to the pass over the whole scan);
      2. lets the corrector, a GRU that remembers the clicks before, write new logits to up to 2K voxels of the region;
      3. gives its own voxel its label, for certain.
+   A model's file may say that its window follows the box. Then a box begins an object with one pass over the box and what
+   is around it, at the window's size, and no other: that is all that the model is shown, and a click outside of it changes
+   its own voxel only. Without a box such a model is used like any other.
    The logits of a voxel are what the newest of these says, in this order: clicks on the voxel itself, corrections, the mean
    of the decoder's windows. So no later click undoes an earlier one, and what a session shows depends on the scan, the box
    and the clicks in their order alone: segfm_undo gives back the very bits that were there before. */
@@ -129,7 +132,8 @@ segfm_status segfm_next_object(segfm_session *session, segfm_error *error);
 /* The current mask, 0 or 1 per voxel of the scan; all 0 before the first prompt. count: capacity of `mask`, at least the
    scan's voxels (else SEGFM_BAD_USAGE). */
 segfm_status segfm_mask(const segfm_session *session, uint8_t *mask, size_t count, segfm_error *error);
-/* The current logits; -100 outside of the scan's cropped foreground and before the first prompt, but at clicks. */
+/* The current logits; -100 outside of what the model was shown (the scan's cropped foreground, or its part around the box)
+   and before the first prompt, but at clicks. */
 segfm_status segfm_logits(const segfm_session *session, float *logits, size_t count, segfm_error *error);
 /* All objects of this scan, a label each, the current one last; where they overlap the later one has the voxel.
    SEGFM_BAD_USAGE without keep_objects. */
@@ -142,7 +146,7 @@ typedef struct segfm_report {
     int64_t zoom_box[6]; /* the box as given to the zoom-out pass, window coordinates; -1 when empty or none */
     int64_t region[6]; /* region of interest in the crop's coordinates; the upper bounds as the reference computes them:
                              they may equal the axis length */
-    int64_t windows;   /* passes over the region that make the object */
+    int64_t windows;   /* passes over the region that make the object; 0 where there is none */
     int64_t decoded;   /* passes that the decoder made now, the zoomed-out one included; … */
     int64_t encoded;   /* … windows that went through the image encoder for them … */
     int64_t reused;    /* … and those whose embedding was still there */

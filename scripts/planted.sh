@@ -51,6 +51,7 @@ plant nn/math.h '1.0 / 5040.0' '1.0 / 5041.0'                                 # 
 plant nn/resize.c '((double)i + 0.5) - 0.5' '((double)i + 0.5) - 0.49'        # trilinear
 plant nn/segvol/prompt.c '0.5)) / (real)m->config.spatial\[2\]' '0.6)) / (real)m->config.spatial[2]' # a point's x
 plant vol/normalise.c '99.95 / 100' '99.94 / 100'                             # percentile
+plant vol/resize.c '(double)out - 0.5' '(double)out - 0.49'                       # a window's logits back in the scan
 plant vol/distance.c '(double)(2 \* (q' '(double)(3 * (q'                         # where parabolas cross
 plant vol/components.c 'run\[j\].end < run\[i\].begin' 'run[j].end <= run[i].begin' # corners that touch
 plant vol/surface.c '95 / 100.0' '94 / 100.0'                                 # HD95

@@ -28,25 +28,30 @@ static inline segfm_status bright_source(void *user, const weights_spec *spec, s
     return status;
 }
 
-/* A weights file of it. */
-static inline io_buffer bright_bytes(bool corrector) {
+/* A weights file of it; frame: weights_config's. */
+static inline io_buffer bright_framed_bytes(bool corrector, uint32_t frame) {
     fixture f = fixture_open("test/fixtures/encoder.npz");
     weights_config c = fixture_config(&f);
     fixture_close(&f);
     if (!corrector) c.gru_blocks = c.gru_hidden = c.topk = 0;
+    c.frame = frame;
     weights_write_options options = {.variant = "upstream", .provenance = "test"};
     io_buffer bytes = {0};
     CHECK(weights_write(&c, &options, bright_source, &c, weights_sink_buffer, &bytes, NULL) == SEGFM_OK);
     return bytes;
 }
 
-static inline segfm_model *bright_model(bool corrector) {
-    io_buffer bytes = bright_bytes(corrector);
+static inline io_buffer bright_bytes(bool corrector) { return bright_framed_bytes(corrector, 0); }
+
+static inline segfm_model *bright_framed_model(bool corrector, uint32_t frame) {
+    io_buffer bytes = bright_framed_bytes(corrector, frame);
     segfm_model *model = NULL;
     segfm_error error = {0};
     CHECK(segfm_model_open(bytes.data, bytes.size, NULL, &model, &error) == SEGFM_OK);
     io_buffer_free(&bytes); /* the model keeps nothing of it */
     return model;
 }
+
+static inline segfm_model *bright_model(bool corrector) { return bright_framed_model(corrector, 0); }
 
 #endif

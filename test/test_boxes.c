@@ -131,11 +131,50 @@ static void test_region(void) {
     CHECK(is_none(vol_region(vol_box_none(), s, window)));
 }
 
+/* One side of a frame along an axis of n voxels, found step by step. */
+static int64_t frame_side(int64_t from, int64_t step, int64_t extent, unsigned margin, int64_t n) {
+    int64_t most = extent * margin / 100 < 2 ? 2 : extent * margin / 100;
+    for (int64_t i = 0; i < most && from + step >= 0 && from + step < n; i++) from += step;
+    return from;
+}
+
+static void test_frame(void) {
+    vol_shape s = {{30, 100, 90}};
+    vol_box b = {{10, 40, 40}, {14, 59, 79}}, all = vol_box_whole(s);
+    /* a quarter of 5, 20 and 40 voxels: 1, which is less than two, 5, 10 */
+    CHECK(is_box(vol_frame(b, s, 25), 8, 35, 30, 16, 64, 89));
+    CHECK(is_box(vol_frame(b, s, 0), 8, 38, 38, 16, 61, 81));
+    CHECK(is_box(vol_frame(b, s, 1000), 0, 0, 0, 29, 99, 89));
+    /* rounded down: a quarter of 11, 12 and 15 voxels */
+    CHECK(is_box(vol_frame((vol_box){{10, 40, 40}, {20, 51, 54}}, s, 25), 8, 37, 37, 22, 54, 57));
+    /* cut off at a border, nothing is added at the other side */
+    CHECK(is_box(vol_frame((vol_box){{0, 1, 88}, {0, 1, 89}}, s, 25), 0, 0, 86, 2, 3, 89));
+    CHECK(same_box(vol_frame(all, s, 25), all));
+    CHECK(is_none(vol_frame(vol_box_none(), s, 25)) && is_none(vol_frame((vol_box){{3, 3, 3}, {2, 9, 9}}, s, 25)));
+    int bad = 0;
+    for (int round = 0; round < 2000; round++) {
+        unsigned margin = (unsigned)draw(120);
+        for (int k = 0; k < 3; k++) {
+            s.n[k] = 1 + draw(60);
+            b.lo[k] = draw(s.n[k]);
+            b.hi[k] = b.lo[k] + draw(s.n[k] - b.lo[k]);
+        }
+        vol_box f = vol_frame(b, s, margin);
+        for (int k = 0; k < 3; k++) {
+            int64_t extent = b.hi[k] - b.lo[k] + 1;
+            bad += f.lo[k] != frame_side(b.lo[k], -1, extent, margin, s.n[k]);
+            bad += f.hi[k] != frame_side(b.hi[k], 1, extent, margin, s.n[k]);
+        }
+    }
+    CHECK(bad == 0);
+}
+
 int main(void) {
     test_box_basics();
     test_set_operations();
     test_small_masks();
     test_random_masks();
     test_region();
+    test_frame();
     return test_summary();
 }

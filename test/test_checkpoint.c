@@ -466,7 +466,7 @@ static void refuse_hints(weights_hints h, const char *message) {
 }
 
 static void test_hints(void) {
-    weights_hints h = {{0, 0, 0}, {0, 0, 0}, 0, 0, 0};
+    weights_hints h = {0};
     refuse_hints(h, "patch 4x16x16 has 1024 voxels, image_encoder.patch_embedding.patch_embeddings.1.weight has 6 "
                     "columns: give --patch");
     h = hints;

@@ -1,5 +1,6 @@
 /* Random dialogues with a session, good and bad calls mixed: whatever was said before, a result depends on the scan, the
-   box and the clicks alone; undo and redo give the bits back; clicks are honoured; reports tell the truth.
+   box and the clicks alone; undo and redo give the bits back; clicks are honoured; reports tell the truth; where the
+   model's window follows the box, nothing is said of what it does not show.
 
    SEGFM_CALLS: how many calls of each dialogue (make soak asks for thousands). */
 #include "bright.h"
@@ -20,6 +21,7 @@ typedef struct call {
 typedef struct dialogue {
     segfm_options options;
     const segfm_model *model;
+    unsigned frame; /* the model's */
     segfm_session *session;
     const float *voxels;
     uint64_t random;
@@ -101,6 +103,43 @@ static void check_clicks(const dialogue *d) {
     }
 }
 
+/* What a model whose window follows the box shows of the scan. False: it does not follow one, or one outside of the crop. */
+static bool shown_part(const dialogue *d, int64_t view[6]) {
+    const call *box = &d->calls[object_start(d)];
+    bool follows = d->frame > 0 && object_start(d) < d->cursor && box->kind == BOX;
+    if (!follows) return false;
+    for (int axis = 0; axis < 3; axis++) {
+        int64_t lo = box->at[axis] > crop[axis] ? box->at[axis] : crop[axis];
+        int64_t hi = box->at[3 + axis] < crop[3 + axis] ? box->at[3 + axis] : crop[3 + axis];
+        int64_t around = (hi - lo + 1) * d->frame / 100 > 2 ? (hi - lo + 1) * d->frame / 100 : 2;
+        view[axis] = lo - around > crop[axis] ? lo - around : crop[axis];
+        view[3 + axis] = hi + around < crop[3 + axis] ? hi + around : crop[3 + axis];
+        follows = follows && lo <= hi;
+    }
+    return follows;
+}
+
+/* Outside of what the window shows there are the clicks and nothing else; inside there are logits of the network. */
+static void check_view(const dialogue *d) {
+    int64_t view[6];
+    if (d->frame == 0) return;
+    bool follows = shown_part(d, view), empty = true, full = true;
+    if (!follows) memcpy(view, crop, sizeof view);
+    for (int64_t z = 0, i = 0; z < Z; z++)
+        for (int64_t y = 0; y < Y; y++)
+            for (int64_t x = 0; x < X; x++, i++) {
+                bool shown =
+                    z >= view[0] && z <= view[3] && y >= view[1] && y <= view[4] && x >= view[2] && x <= view[5];
+                if (shown) full = full && d->logits[i] != -100;
+                else
+                    empty = empty && (d->logits[i] == -100 || d->logits[i] == 10) && d->mask[i] == (d->logits[i] == 10);
+            }
+    segfm_report r;
+    segfm_last_report(d->session, &r);
+    CHECK(empty && (full || d->cursor == object_start(d)));
+    CHECK(!follows || (r.windows == 0 && r.region[0] == -1 && r.decoded <= 1));
+}
+
 /* A session that hears the object's calls and nothing else shows the same bits. */
 static void check_replay(const dialogue *d, uint64_t state) {
     segfm_session *s = NULL;
@@ -155,6 +194,7 @@ static void do_call(dialogue *d) {
     d->states[d->cursor] = state;
     check_report(d);
     check_clicks(d);
+    check_view(d);
 }
 
 /* Undo or redo. */
@@ -188,6 +228,7 @@ static void do_move(dialogue *d, bool back) {
     CHECK(state == d->states[d->cursor]);
     check_report(d);
     check_clicks(d);
+    check_view(d);
 }
 
 /* A call that is refused changes nothing. */
@@ -215,9 +256,10 @@ static void do_next(dialogue *d) {
     free(labels);
 }
 
-static void test_dialogue(const segfm_model *model, const float *voxels, segfm_options options, uint64_t seed,
-                          int calls) {
-    dialogue d = {.options = options, .model = model, .voxels = voxels, .random = seed, .cancel_after = -1};
+static void test_dialogue(const segfm_model *model, unsigned frame, const float *voxels, segfm_options options,
+                          uint64_t seed, int calls) {
+    dialogue d = {
+        .options = options, .model = model, .frame = frame, .voxels = voxels, .random = seed, .cancel_after = -1};
     d.calls = malloc(LOG * sizeof *d.calls);
     d.states = malloc((LOG + 1) * sizeof *d.states);
     d.mask = malloc(VOXELS), d.before = malloc(VOXELS);
@@ -256,6 +298,19 @@ static float *made_scan(void) {
     return voxels;
 }
 
+/* With models whose window follows the box: a little around it, a quarter, more than there is. */
+static void test_framed(const float *voxels, int calls) {
+    static const unsigned frames[] = {25, 25, 1, 300};
+    for (size_t i = 0; i < sizeof frames / sizeof frames[0]; i++) {
+        segfm_model *model = bright_framed_model(i != 1, frames[i]);
+        segfm_options o = segfm_options_default();
+        if (i == 2) o.click_by = SEGFM_BY_CORRECTOR, o.cache_bytes = 0;
+        if (i == 3) o.variant = SEGFM_UPSTREAM;
+        test_dialogue(model, frames[i], voxels, o, 7 + i, calls);
+        segfm_model_close(model);
+    }
+}
+
 int main(void) {
     const char *asked = getenv("SEGFM_CALLS");
     int calls = asked != NULL ? atoi(asked) : 120;
@@ -263,19 +318,20 @@ int main(void) {
     float *voxels = made_scan();
     segfm_options o = segfm_options_default();
     CHECK(segfm_model_has_corrector(model) && !segfm_model_has_corrector(bare));
-    test_dialogue(model, voxels, o, 1, calls);
-    test_dialogue(bare, voxels, o, 2, calls);
+    test_dialogue(model, 0, voxels, o, 1, calls);
+    test_dialogue(bare, 0, voxels, o, 2, calls);
     o.cache_bytes = 0;
     o.click_by = SEGFM_BY_DECODER;
-    test_dialogue(model, voxels, o, 3, calls);
+    test_dialogue(model, 0, voxels, o, 3, calls);
     o.click_by = SEGFM_BY_CORRECTOR;
-    test_dialogue(model, voxels, o, 4, calls);
+    test_dialogue(model, 0, voxels, o, 4, calls);
     o = segfm_options_default();
     o.zoom_only = true;
-    test_dialogue(model, voxels, o, 5, calls);
+    test_dialogue(model, 0, voxels, o, 5, calls);
     o.zoom_only = false;
     o.variant = SEGFM_UPSTREAM;
-    test_dialogue(model, voxels, o, 6, calls);
+    test_dialogue(model, 0, voxels, o, 6, calls);
+    test_framed(voxels, calls);
     segfm_model_close(model);
     segfm_model_close(bare);
     free(voxels);

@@ -32,11 +32,15 @@ static bool has_all(void *user, const weights_spec *spec) {
     return true;
 }
 
-static io_buffer written(const weights_write_options *options) {
+static io_buffer framed(uint32_t frame, const weights_write_options *options) {
     io_buffer b = {0};
-    CHECK(weights_write(&micro, options, weights_formula_source, NULL, weights_sink_buffer, &b, NULL) == SEGFM_OK);
+    weights_config c = micro;
+    c.frame = frame;
+    CHECK(weights_write(&c, options, weights_formula_source, NULL, weights_sink_buffer, &b, NULL) == SEGFM_OK);
     return b;
 }
+
+static io_buffer written(const weights_write_options *options) { return framed(0, options); }
 
 static io_buffer exported(const io_buffer *weights) {
     io_buffer b = {0};
@@ -72,9 +76,9 @@ static bool same_bytes(const io_buffer *a, const io_buffer *b) {
     return a->size == b->size && a->size > 0 && memcmp(a->data, b->data, a->size) == 0;
 }
 
-static void check_round_trip(const weights_write_options *options) {
-    io_buffer weights = written(options), checkpoint = exported(&weights), back = imported(&checkpoint, options->half),
-              again = exported(&back);
+static void check_round_trip(uint32_t frame, const weights_write_options *options) {
+    io_buffer weights = framed(frame, options), checkpoint = exported(&weights),
+              back = imported(&checkpoint, options->half), again = exported(&back);
     CHECK(same_bytes(&weights, &back));
     CHECK(same_bytes(&checkpoint, &again));
     io_buffer_free(&weights);
@@ -84,10 +88,12 @@ static void check_round_trip(const weights_write_options *options) {
 }
 
 static void test_round_trips(void) {
-    check_round_trip(&(weights_write_options){false, "seed", "made for the test", has_all});
-    check_round_trip(&(weights_write_options){false, "upstream", "", NULL});
+    check_round_trip(0, &(weights_write_options){false, "seed", "made for the test", has_all});
+    check_round_trip(0, &(weights_write_options){false, "upstream", "", NULL});
+    check_round_trip(25, &(weights_write_options){false, "seed", "with a window that follows the box", has_all});
+    check_round_trip(1000, &(weights_write_options){true, "upstream", "", NULL});
     check_round_trip(
-        &(weights_write_options){true, "seed", "caf\xC3\xA9 \xE2\x86\x92 \xF0\x9F\x8C\xB1\n'\"\\", has_all});
+        0, &(weights_write_options){true, "seed", "caf\xC3\xA9 \xE2\x86\x92 \xF0\x9F\x8C\xB1\n'\"\\", has_all});
 }
 
 /* What is no UTF-8 would keep Python from reading the file. */
@@ -220,6 +226,9 @@ static void test_own_refused(void) {
     refuse_own("}(Vspatial\n(I2\nI4\nI-6\ntu", "needs 'spatial': 3 numbers");
     refuse_own("}(Vspatial\n(I2\nI4\nI1048577\ntu", "needs 'spatial': 3 numbers");
     refuse_own("}(Vspatial\n" THREE "u", "needs 'patch': 3 numbers");
+    refuse_own(SIZES "Vframe\nI0\nu", "needs 'frame': 1 numbers");
+    refuse_own(SIZES "Vframe\nNu", "needs 'frame': 1 numbers");
+    refuse_own(SIZES "Vframe\nK\x19u", "needs 'variant', a text");
     refuse_own(SIZES "u", "needs 'variant', a text");
     refuse_own(SIZES "Vvariant\nNu", "needs 'variant', a text");
     refuse_own(SIZES "Vvariant\nVseed\nu", "needs 'provenance', a text");

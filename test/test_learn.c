@@ -186,6 +186,7 @@ static void check_settings(void) {
     check_refused("corrections 1,2,3\n", "line 1: corrections: got 1,2,3, need 6");
     check_refused("corrections 0,0,0,0,0,0\n", "corrections: need a weight above 0");
     check_refused("dim 30\nheads 4\n", "dim is 30, need a multiple of heads");
+    check_refused("frame 1001\n", "frame is 1001, need 0 to 1000");
     check_refused("evaluate_every 5\n", "evaluate_every: need evaluate_pairs");
     CHECK(train("--config @/tiny.conf --pairs @/good.tsv") == 2 && says("", "the option --out is needed"));
     CHECK(train("--config @/tiny.conf --out @/none") == 2 && says("", "--pairs is needed"));
@@ -293,6 +294,31 @@ static void check_resume(void) {
     write_text("cosine.conf", settings, "schedule cosine\n");
     CHECK(train("--config @/cosine.conf --pairs @/good.tsv --out @/parts --steps 3") == 0);
     CHECK(train("--pairs @/good.tsv --out @/parts --resume --steps 4") == 2 && says("", "ties the cosine"));
+    remove_run("parts");
+}
+
+/* A model whose window follows the box: goes on like any other, and its file says so from then on. */
+static void check_frame(void) {
+    char line[4096];
+    write_text("framed.conf", settings, "frame 25\n");
+    write_text("unframed.conf", settings, "frame 0\n");
+    CHECK(train("--config @/framed.conf --pairs @/good.tsv --out @/framed --steps 6 --threads 1") == 0);
+    CHECK(train("--config @/framed.conf --pairs @/good.tsv --out @/parts --steps 3 --threads 2") == 0);
+    CHECK(train("--pairs @/good.tsv --out @/parts --resume --steps 6 --threads 3") == 0);
+    CHECK(same_files("framed", "parts", "last.segfm") && same_files("framed", "parts", "checkpoint.bin"));
+    remove_run("parts");
+    CHECK(train("--config @/unframed.conf --pairs @/good.tsv --out @/framed --resume --steps 6") == 2 &&
+          says("", "frame is 0, the run that it would go on with has 25"));
+    CHECK(train("--config @/unframed.conf --pairs @/good.tsv --out @/parts --init @/framed/last.segfm") == 2 &&
+          says("", "the weights have frame 25, the configuration says 0"));
+    CHECK(train("--config @/tiny.conf --pairs @/good.tsv --out @/parts --init @/framed/last.segfm --steps 1") == 0);
+    base_format(line, sizeof line, "info '%s/parts/last.segfm'", folder);
+    CHECK(run_command(line) == 0 && strstr(printed, "follows the box, 25 % of its extent") != NULL);
+    base_format(line, sizeof line,
+                "eval --pairs '%s/one.tsv' -w '%s/framed/last.segfm' --clicks 1 --min-voxels 20 --csv '%s/e.csv'",
+                folder, folder, folder);
+    CHECK(run_command(line) == 0 && strstr(printed, "DSC ") != NULL);
+    remove_run("framed");
     remove_run("parts");
 }
 
@@ -445,6 +471,7 @@ int main(int argc, char **argv) {
         check_threads();
         check_evaluation();
         check_resume();
+        check_frame();
         check_damage();
         check_signals();
         check_full();

@@ -50,6 +50,11 @@ static bool describes(const train_case *c, const uint16_t *labels, vol_shape s, 
             for (uint32_t j = 0; j < k->runs[r].count; j++) map[start + j] = (uint16_t)k->label;
         }
         right = right && voxels == k->voxels && memcmp(&box, &k->box, sizeof box) == 0;
+        uint8_t *mask = malloc(n);
+        for (size_t v = 0; v < n; v++) mask[v] = map[v] == k->label;
+        vol_box slice_box = vol_mask_prompt_box(mask, c->shape);
+        right = right && memcmp(&slice_box, &k->slice_box, sizeof slice_box) == 0;
+        free(mask);
     }
     size_t at = 0;
     for (int64_t z = crop.lo[0]; z <= crop.hi[0]; z++)
@@ -501,13 +506,179 @@ static void test_empty(void) {
     free_coded(&t);
 }
 
+/* ---- framed ---------------------------------------------------------------------------------------------------- */
+
+/* A cone: its middle slice is smaller than all of it, and none is like another. */
+static uint16_t cone_label(vol_shape s, int64_t z, int64_t y, int64_t x) {
+    return z > 0 && z < s.n[0] - 1 && 2 * y < s.n[1] + z && 3 * y > s.n[1] - z && 2 * x < s.n[2] + 2 * z &&
+           3 * x > s.n[2];
+}
+
+/* What train/sample.c says that it draws, once more: the voxel of the case that each index of the window shows, and the box. */
+typedef struct framed {
+    int64_t from[3][40];
+    vol_box user, box;
+    bool slice, flipped[3];
+} framed;
+
+static int64_t rounded(double x) { return (int64_t)(x < 0 ? ceil(x - 0.5) : floor(x + 0.5)); }
+
+static framed draw_framed(const train_case *c, const train_class *object, vol_shape window, const train_augmentation *a,
+                          train_random *r) {
+    framed f = {.slice = train_random_uniform(r) < a->slice_box};
+    vol_box b = f.slice ? object->slice_box : object->box, frame;
+    vol_shape shape;
+    f.user = b;
+    for (int k = 0; k < 3; k++) {
+        double most = a->frame_jitter * (double)(b.hi[k] - b.lo[k] + 1);
+        int64_t lo = b.lo[k] + rounded(train_random_between(r, -most, most));
+        int64_t hi = b.hi[k] + rounded(train_random_between(r, -most, most));
+        lo = lo < 0 ? 0 : lo, hi = hi < c->shape.n[k] ? hi : c->shape.n[k] - 1;
+        if (lo <= hi) f.user.lo[k] = lo, f.user.hi[k] = hi;
+    }
+    frame = vol_frame(f.user, c->shape, a->frame);
+    shape = vol_box_shape(frame);
+    for (int k = 0; k < 3; k++) b.lo[k] = f.user.lo[k] - frame.lo[k], b.hi[k] = f.user.hi[k] - frame.lo[k];
+    f.box = vol_resize_box(b, shape, window);
+    for (int k = 0; k < 3; k++) f.flipped[k] = train_random_uniform(r) < a->flip;
+    for (int k = 0; k < 3; k++) {
+        int64_t n = window.n[k], lo = f.box.lo[k], hi = f.box.hi[k];
+        for (int64_t i = 0; i < n; i++)
+            f.from[k][f.flipped[k] ? n - 1 - i : i] = frame.lo[k] + vol_nearest_source(i, shape.n[k], n);
+        if (f.flipped[k] && !vol_box_is_empty(f.box)) f.box.lo[k] = n - 1 - hi, f.box.hi[k] = n - 1 - lo;
+    }
+    return f;
+}
+
+static bool shows(const drawing *d, vol_shape s, const framed *f) {
+    bool same = true;
+    for (int64_t z = 0; z < d->window.n[0]; z++)
+        for (int64_t y = 0; y < d->window.n[1]; y++)
+            for (int64_t x = 0; x < d->window.n[2]; x++)
+                same = same && origin(d, z, y, x) == (f->from[0][z] * s.n[1] + f->from[1][y]) * s.n[2] + f->from[2][x];
+    for (int k = 0; k < 3; k++)
+        same = same && d->s.box[k] == (real)f->box.lo[k] && d->s.box[3 + k] == (real)f->box.hi[k];
+    return same;
+}
+
+/* Scans larger and smaller than the window; margins from almost nothing to the whole scan; a careful user and a careless
+   one. The window shows the frame of a box like a user's, truth and box agree with it, and flips flip all three. */
+static void test_framed(void) {
+    enum { N = 400 };
+    static const vol_shape scans[] = {{{13, 70, 41}}, {{5, 21, 60}}, {{30, 19, 12}}, {{6, 7, 8}}};
+    static const vol_shape windows[] = {{{8, 16, 24}}, {{7, 33, 15}}};
+    static const unsigned margins[] = {1, 25, 60, 1000};
+    for (size_t i = 0; i < 8; i++) {
+        coded t = make_coded(scans[i % 4], cone_label);
+        const train_class *cone = &t.c.classes[0];
+        drawing d = new_drawing(windows[i / 4]);
+        train_augmentation a = plain();
+        bool agree = true, right = true, counted = true, exact = true;
+        int slices = 0, flips[3] = {0}, moved[6] = {0};
+        a.flip = 0.3, a.frame = margins[i % 4], a.frame_jitter = i < 4 ? 0 : 0.2;
+        CHECK(t.c.class_count == 1 && memcmp(&cone->box, &cone->slice_box, sizeof cone->box) != 0);
+        for (uint64_t number = 0; number < N; number++) {
+            train_random r = train_random_at(8, i, number), again = r;
+            train_draw(&t.c, 0, &d.window, &a, &r, d.memory, &d.s);
+            framed f = draw_framed(&t.c, cone, d.window, &a, &again);
+            vol_box start = f.slice ? cone->slice_box : cone->box;
+            agree = agree && !d.s.empty && agrees(&d, &t, 1);
+            right = right && shows(&d, t.c.shape, &f);
+            counted = counted && r.counter == again.counter + 2; /* is it scaled, is it shifted */
+            exact = exact && memcmp(&f.user, &start, sizeof start) == 0;
+            slices += f.slice;
+            for (int k = 0; k < 3; k++) {
+                flips[k] += f.flipped[k];
+                moved[k] += f.user.lo[k] != start.lo[k], moved[3 + k] += f.user.hi[k] != start.hi[k];
+            }
+        }
+        CHECK(agree);
+        CHECK(right);
+        CHECK(counted);
+        CHECK(exact == (i < 4));
+        CHECK(near_share(slices, N, 0.5));
+        for (int k = 0; k < 3; k++) CHECK(near_share(flips[k], N, 0.3));
+        if (i == 4) /* of the others some sides are too short to move */
+            for (int side = 0; side < 6; side++) CHECK(moved[side] > N / 10);
+        free_drawing(&d);
+        free_coded(&t);
+    }
+}
+
+/* Of an even number of voxels the middle one is the first of the second half: here it lies a slice further on. */
+static uint16_t halves_label(vol_shape s, int64_t z, int64_t y, int64_t x) {
+    (void)s;
+    return (z == 1 && y >= 1 && y <= 3 && x >= 1 && x <= 2) || (z == 2 && y >= 4 && y <= 5 && x >= 2 && x <= 4);
+}
+
+static void test_slice_box(void) {
+    coded t = make_coded((vol_shape){{4, 7, 6}}, halves_label);
+    const vol_box want = {{1, 4, 2}, {2, 5, 4}}, *got = &t.c.classes[0].slice_box;
+    CHECK(t.c.classes[0].voxels == 12 && memcmp(got, &want, sizeof want) == 0);
+    free_coded(&t);
+}
+
+/* What a window of the session shows, and where it gives the box: the draw without jitter and flips is that. */
+static void test_framed_plainly(void) {
+    coded t = make_coded((vol_shape){{13, 70, 41}}, cone_label);
+    drawing d = new_drawing((vol_shape){{8, 16, 24}});
+    train_augmentation a = plain();
+    size_t n = vol_count(t.c.shape), m = vol_count(d.window);
+    real *whole = malloc(n * sizeof *whole), *want = malloc(m * sizeof *want);
+    for (size_t i = 0; i < n; i++) whole[i] = (real)t.c.image[i];
+    a.frame = 25, a.frame_jitter = 0;
+    for (int slice = 0; slice < 2; slice++) {
+        train_random r = train_random_at(8, 9, 1);
+        a.slice_box = slice;
+        train_draw(&t.c, 0, &d.window, &a, &r, d.memory, &d.s);
+        vol_box b = slice ? t.c.classes[0].slice_box : t.c.classes[0].box, view = vol_frame(b, t.c.shape, 25);
+        vol_zoom(whole, t.c.shape, view, want, d.window, 1);
+        CHECK(memcmp(d.s.image, want, m * sizeof *want) == 0);
+        for (int k = 0; k < 3; k++) b.lo[k] -= view.lo[k], b.hi[k] -= view.lo[k];
+        b = vol_resize_box(b, vol_box_shape(view), d.window);
+        for (int k = 0; k < 3; k++) CHECK(d.s.box[k] == (real)b.lo[k] && d.s.box[3 + k] == (real)b.hi[k]);
+    }
+    free(whole), free(want);
+    free_drawing(&d);
+    free_coded(&t);
+}
+
+static uint16_t pair_label(vol_shape s, int64_t z, int64_t y, int64_t x) {
+    (void)s;
+    return (z == 1 && y == 7 && x == 9) || (z == 1 && y == 11 && x == 13);
+}
+
+/* A voxel in a wide frame falls between those that the window takes: ten attempts, then an empty sample, without a box. */
+static void test_framed_empty(void) {
+    coded t = make_coded((vol_shape){{3, 40, 40}}, voxel_label);
+    drawing d = new_drawing((vol_shape){{3, 8, 8}});
+    train_augmentation a = plain();
+    train_random r = train_random_at(7, 2, 0);
+    a.frame = 1000;
+    train_draw(&t.c, 0, &d.window, &a, &r, d.memory, &d.s);
+    CHECK(d.s.empty && r.counter == 10 * (1 + 6 + 3) + 2);
+    for (int k = 0; k < 6; k++) CHECK(d.s.box[k] == -1);
+    a.frame = 25;
+    train_draw(&t.c, 0, &d.window, &a, &r, d.memory, &d.s);
+    CHECK(!d.s.empty && agrees(&d, &t, 1));
+    free_coded(&t);
+    t = make_coded((vol_shape){{3, 40, 40}}, pair_label); /* here the window shows something of the box */
+    a.frame = 1000, a.frame_jitter = 0, a.slice_box = 0;
+    train_draw(&t.c, 0, &d.window, &a, &r, d.memory, &d.s);
+    CHECK(d.s.empty);
+    for (int k = 0; k < 6; k++) CHECK(d.s.box[k] == -1);
+    free_drawing(&d);
+    free_coded(&t);
+}
+
 /* ---- the same bits ---------------------------------------------------------------------------------------------- */
 
-static void test_again(void) {
+static void test_again(unsigned frame, uint64_t want) {
     enum { N = 40 };
     vol_shape window = {{8, 24, 20}};
     train_phantom_options o = {{12, 30, 40}, {12, 30, 40}};
     train_augmentation a = train_augmentation_default();
+    a.frame = frame;
     train_scan scan;
     train_case c;
     segfm_error error;
@@ -536,8 +707,7 @@ static void test_again(void) {
         if (i < N) hash[number] = h, all ^= base_xxh64(&number, 0, h);
         else CHECK(hash[number] == h);
     }
-    if (sizeof(real) == sizeof(float) && !CHECK(all == 0x603fa4b56b0ff149U))
-        printf("    %016llx\n", (unsigned long long)all);
+    if (sizeof(real) == sizeof(float) && !CHECK(all == want)) printf("    %016llx\n", (unsigned long long)all);
     free_drawing(&d);
     train_case_free(&c);
     train_scan_free(&scan);
@@ -555,6 +725,11 @@ int main(void) {
     test_boxes();
     test_edges();
     test_empty();
-    test_again();
+    test_slice_box();
+    test_framed();
+    test_framed_plainly();
+    test_framed_empty();
+    test_again(0, 0x603fa4b56b0ff149U);
+    test_again(25, 0x60154b7a842480c6U);
     return test_summary();
 }

@@ -1,5 +1,6 @@
 /* The whole way of a scan through the public API, against the pipeline fixture (PyTorch, float64), and the API's promises. */
 #include "bright.h"
+#include "../vol/vol.h"
 #include "random.h"
 #include "tolerances.h"
 
@@ -184,6 +185,16 @@ static void test_same_bits(const segfm_model *model) {
     free(a), free(b);
 }
 
+static void test_same_bits_framed(const segfm_model *framed) {
+    float *a = malloc(VOXELS * sizeof *a), *b = malloc(VOXELS * sizeof *b);
+    run_small(framed, 1, true, false, a);
+    run_small(framed, 3, true, false, b);
+    CHECK(memcmp(a, b, VOXELS * sizeof *a) == 0);
+    run_small(framed, 2, true, true, b);
+    CHECK(memcmp(a, b, VOXELS * sizeof *a) == 0); /* there is no zooming in to be left out */
+    free(a), free(b);
+}
+
 static void count_bytes(void *user, const void *bytes, size_t n) {
     (void)bytes;
     *(size_t *)user += n;
@@ -334,6 +345,129 @@ static void test_outside(const segfm_model *model) {
     free(voxels), free(logits), free(mask);
 }
 
+/* ---- a window that follows the box ----------------------------------------------------------------------------- */
+
+/* A scan of the window's size, and twice as much along each axis: the same eight times, so that it is normalised alike. */
+enum { TZ = 10, TY = 18, TX = 35, TILE = TZ * TY * TX };
+static const int64_t tile[3] = {TZ, TY, TX}, tiles[3] = {2 * TZ, 2 * TY, 2 * TX};
+
+static float *tiled(int64_t times) {
+    float *voxels = malloc((size_t)(times * times * times) * TILE * sizeof *voxels), *to = voxels;
+    for (int64_t z = 0; z < times * TZ; z++)
+        for (int64_t y = 0; y < times * TY; y++)
+            for (int64_t x = 0; x < times * TX; x++) {
+                size_t i = (size_t)((z % TZ * TY + y % TY) * TX + x % TX);
+                bool corner = i == 0 || i == TILE - 1; /* so that nothing is cropped */
+                *to++ = corner || weights_uniform("test.tile", i) < 0.5 ? 200 : 100;
+            }
+    return voxels;
+}
+
+static segfm_session *session_of(const segfm_model *model, const int64_t shape[3], bool zoom_only,
+                                 const float *voxels) {
+    segfm_options options = segfm_options_default();
+    segfm_session *s = NULL;
+    options.zoom_only = zoom_only;
+    CHECK(segfm_session_new(model, shape, &options, NULL, 0, &s, NULL) == SEGFM_OK &&
+          segfm_set_volume(s, voxels, NULL) == SEGFM_OK);
+    return s;
+}
+
+/* The tile at (z,y,x) of the large scan, and whether all else of it is as it is where nothing was shown. */
+static bool take_tile(const float *logits, const int64_t at[3], float *out) {
+    bool blank = true;
+    for (int64_t z = 0; z < 2 * TZ; z++)
+        for (int64_t y = 0; y < 2 * TY; y++)
+            for (int64_t x = 0; x < 2 * TX; x++) {
+                bool in = z >= at[0] && z < at[0] + TZ && y >= at[1] && y < at[1] + TY && x >= at[2] && x < at[2] + TX;
+                float logit = logits[(z * 2 * TY + y) * 2 * TX + x];
+                if (in) *out++ = logit;
+                else blank = blank && logit == -100;
+            }
+    return blank;
+}
+
+/* Shown a part of a scan, the model says what it says of that part alone. Box and margins are one tile of eight: 6 + 2·2,
+   12 + 2·3, 24 + 6 and what is left of 6 at the border. */
+static void test_framed_part(const segfm_model *framed, const segfm_model *plain) {
+    const int64_t at[3] = {TZ, TY, 0}, clicks[][3] = {{4, 9, 17}, {6, 5, 20}, {2, 12, 9}};
+    const int64_t box[6] = {2, 3, 5, 7, 14, 28};
+    float *small_voxels = tiled(1), *voxels = tiled(2), *want = malloc(TILE * sizeof *want),
+          *got = malloc(TILE * sizeof *got), *logits = malloc(8 * TILE * sizeof *logits);
+    segfm_session *alone = session_of(plain, tile, true, small_voxels),
+                  *part = session_of(framed, tiles, false, voxels);
+    segfm_report report;
+    int64_t moved[6];
+    for (int i = 0; i < 6; i++) moved[i] = box[i] + at[i % 3];
+    CHECK(segfm_box(alone, box, NULL) == SEGFM_OK && segfm_box(part, moved, NULL) == SEGFM_OK);
+    for (size_t i = 0; i <= 3; i++) {
+        segfm_last_report(part, &report);
+        CHECK(memcmp(report.zoom_box, box, sizeof box) == 0 && report.decoded == 1 && report.encoded == (i == 0) &&
+              report.windows == 0 && report.region[0] == -1);
+        CHECK(segfm_logits(alone, want, TILE, NULL) == SEGFM_OK &&
+              segfm_logits(part, logits, 8 * TILE, NULL) == SEGFM_OK);
+        CHECK(take_tile(logits, at, got));
+        CHECK(memcmp(got, want, TILE * sizeof *got) == 0);
+        if (i == 3) break;
+        for (int k = 0; k < 3; k++) moved[k] = clicks[i][k] + at[k];
+        CHECK(segfm_click(alone, clicks[i], i != 1, NULL) == SEGFM_OK &&
+              segfm_click(part, moved, i != 1, NULL) == SEGFM_OK);
+    }
+    /* a click beside the view: its voxel and nothing else, and no network runs */
+    memcpy(want, got, TILE * sizeof *got);
+    CHECK(segfm_click(part, (int64_t[]){3, 4, 50}, true, NULL) == SEGFM_OK);
+    segfm_last_report(part, &report);
+    CHECK(report.decoded == 0 && report.corrected == 0 && report.changed == 1 && report.changed_box[5] == 50);
+    CHECK(segfm_logits(part, logits, 8 * TILE, NULL) == SEGFM_OK && logits[(3 * 2 * TY + 4) * 2 * TX + 50] == 10);
+    logits[(3 * 2 * TY + 4) * 2 * TX + 50] = -100;
+    CHECK(take_tile(logits, at, got) && memcmp(got, want, TILE * sizeof *got) == 0);
+    segfm_session_free(alone), segfm_session_free(part);
+    free(small_voxels), free(voxels), free(want), free(got), free(logits);
+}
+
+/* Clicks without a box: as if the file did not say so; also after a box, whose view is forgotten with it. */
+static void test_framed_clicks(const segfm_model *framed, const segfm_model *plain) {
+    float *voxels = tiled(2), *want = malloc(8 * TILE * sizeof *want), *got = malloc(8 * TILE * sizeof *got);
+    segfm_session *a = session_of(plain, tiles, false, voxels), *b = session_of(framed, tiles, false, voxels);
+    const int64_t box[6] = {3, 4, 5, 9, 20, 40}, clicks[][3] = {{9, 17, 33}, {12, 20, 50}};
+    for (int round = 0; round < 3; round++) {
+        if (round == 1) CHECK(segfm_box(b, box, NULL) == SEGFM_OK);
+        if (round == 1) segfm_reset(b);
+        if (round == 2) CHECK(segfm_box(b, box, NULL) == SEGFM_OK && segfm_next_object(b, NULL) == SEGFM_OK);
+        segfm_reset(a);
+        for (size_t i = 0; i < 2; i++)
+            CHECK(segfm_click(a, clicks[i], true, NULL) == SEGFM_OK &&
+                  segfm_click(b, clicks[i], true, NULL) == SEGFM_OK);
+        CHECK(segfm_logits(a, want, 8 * TILE, NULL) == SEGFM_OK && segfm_logits(b, got, 8 * TILE, NULL) == SEGFM_OK);
+        CHECK(memcmp(want, got, 8 * TILE * sizeof *got) == 0);
+        segfm_reset(b);
+    }
+    segfm_session_free(a), segfm_session_free(b);
+    free(voxels), free(want), free(got);
+}
+
+/* A view that is not the window's size: what vol_zoom and vol_unzoom make of it, told from where the logits change. */
+static void test_framed_size(const segfm_model *framed) {
+    float *voxels = tiled(2), *logits = malloc(8 * TILE * sizeof *logits);
+    segfm_session *s = session_of(framed, tiles, false, voxels);
+    const int64_t boxes[][6] = {{8, 10, 20, 11, 14, 25}, {0, 0, 0, 19, 35, 69}, {19, 35, 69, 19, 35, 69}};
+    for (size_t i = 0; i < 3; i++) {
+        vol_box b = {{boxes[i][0], boxes[i][1], boxes[i][2]}, {boxes[i][3], boxes[i][4], boxes[i][5]}};
+        vol_box view = vol_frame(b, (vol_shape){{2 * TZ, 2 * TY, 2 * TX}}, 25);
+        segfm_report report;
+        size_t shown = 0;
+        CHECK(segfm_box(s, boxes[i], NULL) == SEGFM_OK && segfm_logits(s, logits, 8 * TILE, NULL) == SEGFM_OK);
+        segfm_last_report(s, &report);
+        for (int k = 0; k < 3; k++) b.lo[k] -= view.lo[k], b.hi[k] -= view.lo[k];
+        b = vol_resize_box(b, vol_box_shape(view), (vol_shape){{TZ, TY, TX}});
+        for (int k = 0; k < 3; k++) CHECK(report.zoom_box[k] == b.lo[k] && report.zoom_box[3 + k] == b.hi[k]);
+        for (size_t v = 0; v < 8 * TILE; v++) shown += logits[v] != -100;
+        CHECK(shown == vol_count(vol_box_shape(view)));
+    }
+    segfm_session_free(s);
+    free(voxels), free(logits);
+}
+
 int main(void) {
     segfm_model *model = bright_model(true);
     fixture f = fixture_open("test/fixtures/pipeline.npz");
@@ -350,6 +484,12 @@ int main(void) {
     test_cancel_and_reset(model);
     test_odd_scans(model);
     test_outside(model);
+    segfm_model *framed = bright_framed_model(true, 25);
+    test_framed_part(framed, model);
+    test_framed_clicks(framed, model);
+    test_framed_size(framed);
+    test_same_bits_framed(framed);
+    segfm_model_close(framed);
     fixture_close(&f);
     segfm_model_close(model);
     return test_summary();

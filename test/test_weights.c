@@ -134,6 +134,25 @@ static void test_half(void) {
     io_buffer_free(&b);
 }
 
+/* frame is the 25th number of a configuration, there only when it says something; nothing else of the file tells it. */
+static void test_frame(void) {
+    weights_config c = micro;
+    weights_file w;
+    io_buffer without = written(&micro, &plain);
+    c.frame = 25;
+    io_buffer b = written(&c, &plain);
+    CHECK(base_le32(without.data + 32) == 96 && base_le32(b.data + 32) == 100);
+    CHECK(base_le32(b.data + 64 + 4 * 24) == 25 && memcmp(b.data + 64, without.data + 64, 96) == 0);
+    CHECK(weights_open(b.data, b.size, &w, NULL) == SEGFM_OK && weights_verify(&w, NULL) == SEGFM_OK);
+    CHECK(memcmp(&w.config, &c, sizeof c) == 0 && w.content_hash != base_le64(without.data + 24));
+    compare_values(&w);
+    weights_close(&w);
+    CHECK(weights_open(without.data, without.size, &w, NULL) == SEGFM_OK && w.config.frame == 0);
+    weights_close(&w);
+    io_buffer_free(&without);
+    io_buffer_free(&b);
+}
+
 /* ---- writing that fails -------------------------------------------------------------------------------------- */
 
 typedef struct odd_source {
@@ -245,6 +264,7 @@ static void test_configs(void) {
     WITH(gru_hidden, 0, "gru_hidden is 0, need 1");
     WITH(topk, 0, "topk is 0, need 1");
     WITH(gru_blocks, 0, "gru_hidden is 2000, need 0 to 0");
+    WITH(frame, 1001, "frame is 1001, need 0 to 1000");
     weights_config c = *weights_named_config("full");
     c.dim = 9;
     c.heads = c.decoder_heads = c.decoder_cross_dim = 3;
@@ -348,6 +368,27 @@ static void test_fields(const io_buffer *b) {
     refuse_change(b, variant + 5, 0, 1, "a text does not end where its length says");
 }
 
+/* Damage to a file with a frame: what is told of the others' fields is told of it. */
+static void test_damaged_frame(void) {
+    weights_config c = micro;
+    c.frame = 1000;
+    io_buffer b = written(&c, &plain);
+    test_truncation(&b);
+    test_flips(&b);
+    refuse_change(&b, 64 + 96, 1001, 4, "frame is 1001, need 0 to 1000");
+    refuse_change(&b, 64 + 96, UINT32_MAX, 4, "frame is 4294967295");
+    /* written as no number at all, it is one that this reader knows and that says nothing */
+    unsigned char *copy = malloc(b.size);
+    memcpy(copy, b.data, b.size);
+    base_put_le32(copy + 64 + 96, 0);
+    seal(copy);
+    weights_file w;
+    CHECK(weights_open(copy, b.size, &w, NULL) == SEGFM_OK && w.config.frame == 0);
+    weights_close(&w);
+    free(copy);
+    io_buffer_free(&b);
+}
+
 /* A configuration with more numbers than this reader knows is read when they are 0. */
 static void test_grown_config(const io_buffer *b) {
     size_t header = base_le32(b->data + 12), n = b->size + 64;
@@ -449,12 +490,14 @@ static void test_parts(io_dtype dtype) {
 int main(void) {
     test_tiny();
     test_half();
+    test_frame();
     test_write_failures();
     test_configs();
     io_buffer b = written(&micro, &plain);
     test_truncation(&b);
     test_flips(&b);
     test_fields(&b);
+    test_damaged_frame();
     test_grown_config(&b);
     test_load(&b);
     test_parts(IO_F32);

@@ -21,7 +21,7 @@ static const command commands[] = {
      "  --world       the numbers of --box and --click are millimetres, through the scan's affine\n"
      "  --volume K    which volume of a 4-D scan (0-based)\n"
      "  -o MASK       labels 0/1, uint8, with the scan's geometry\n"
-     "  --logits L    logits as float32; -100 outside of the cropped foreground\n"
+     "  --logits L    logits as float32; -100 outside of what the model was shown\n"
      "  --overlay FIG picture (PNG) of three planes through the box with the mask over the scan\n"
      "  --variant V   seed (default) or upstream (corrections as the published code makes them, for comparison)\n"
      "  --no-zoom     stop after the pass over the whole scan\n"},

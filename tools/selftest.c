@@ -551,6 +551,25 @@ static segfm_status run_nearest(const nn_run *r, io_buffer *out, segfm_error *er
     return done(status == SEGFM_OK ? take(out, b[2], CROPPED, error) : status, b, COUNT_OF(b), error);
 }
 
+/* Parts of a volume in a window, and a window's values back in them: shrunk, enlarged, as large. */
+static segfm_status run_zoom(const nn_run *r, io_buffer *out, segfm_error *error) {
+    enum { N = 7 * 40 * 50, WINDOW = 6 * 20 * 15 };
+    const vol_shape in = {{7, 40, 50}}, window = {{6, 20, 15}};
+    const vol_box views[] = {{{0, 1, 2}, {6, 38, 40}}, {{2, 10, 20}, {4, 22, 29}}, {{1, 5, 7}, {6, 24, 21}}};
+    real *b[] = {uniform("selftest.x", N, -1, 1), uniform("selftest.y", WINDOW, -30, 30), malloc(WINDOW * sizeof(real)),
+                 malloc(N * sizeof(real))};
+    if (b[0] == NULL || b[1] == NULL || b[2] == NULL || b[3] == NULL) return done(SEGFM_OK, b, COUNT_OF(b), error);
+    segfm_status status = SEGFM_OK;
+    for (size_t i = 0; status == SEGFM_OK && i < COUNT_OF(views); i++) {
+        vol_zoom(b[0], in, views[i], b[2], window, r->threads);
+        vol_fill(b[3], in, vol_box_whole(in), -100);
+        vol_unzoom(b[1], window, views[i], views[i], in, r->threads, b[3]);
+        status = take(out, b[2], WINDOW, error);
+        if (status == SEGFM_OK) status = take(out, b[3], N, error);
+    }
+    return done(status, b, COUNT_OF(b), error);
+}
+
 /* Every window of a region cut out, added up again and averaged. */
 static segfm_status run_windows(const nn_run *r, io_buffer *out, segfm_error *error) {
     enum { N = 7 * 40 * 50, REGION = 5 * 31 * 41, WINDOW = 8 * 12 * 10 };
@@ -782,9 +801,10 @@ static segfm_status run_full_layer(const nn_run *r, io_buffer *out, segfm_error 
     return status;
 }
 
-/* The whole way of a scan, from a box (and clicks, one of which is taken back) to mask and logits. */
-static segfm_status session_vector(bool clicks, const nn_run *r, io_buffer *out, segfm_error *error) {
+/* The whole way of a scan, from a box (and clicks, one of which is taken back) to mask and logits. frame: the model's. */
+static segfm_status session_vector(bool clicks, uint32_t frame, const nn_run *r, io_buffer *out, segfm_error *error) {
     const int64_t shape[3] = {21, 75, 90};
+    weights_config config = *weights_named_config("tiny");
     const int64_t at[][3] = {{9, 30, 40}, {5, 50, 62}, {14, 22, 71}, {9, 31, 40}};
     size_t n = (size_t)(shape[0] * shape[1] * shape[2]);
     segfm_options options = segfm_options_default();
@@ -796,7 +816,8 @@ static segfm_status session_vector(bool clicks, const nn_run *r, io_buffer *out,
     segfm_status status =
         voxels == NULL ? base_fail(error, SEGFM_NO_MEMORY, "memory: got none for a conformance vector") : SEGFM_OK;
     options.threads = opening.threads = r->threads;
-    if (status == SEGFM_OK) status = tool_formula_bytes(weights_named_config("tiny"), &bytes, error);
+    config.frame = frame;
+    if (status == SEGFM_OK) status = tool_formula_bytes(&config, &bytes, error);
     if (status == SEGFM_OK) status = segfm_model_open(bytes.data, bytes.size, &opening, &model, error);
     if (status == SEGFM_OK) status = segfm_session_new(model, shape, &options, NULL, 0, &session, error);
     for (size_t i = 0; status == SEGFM_OK && i < n; i++)
@@ -822,10 +843,13 @@ static segfm_status session_vector(bool clicks, const nn_run *r, io_buffer *out,
 }
 
 static segfm_status run_session(const nn_run *r, io_buffer *out, segfm_error *error) {
-    return session_vector(false, r, out, error);
+    return session_vector(false, 0, r, out, error);
 }
 static segfm_status run_clicks(const nn_run *r, io_buffer *out, segfm_error *error) {
-    return session_vector(true, r, out, error);
+    return session_vector(true, 0, r, out, error);
+}
+static segfm_status run_framed(const nn_run *r, io_buffer *out, segfm_error *error) {
+    return session_vector(true, 25, r, out, error);
 }
 
 /* ---- training --------------------------------------------------------------------------------------------------- */
@@ -1018,6 +1042,7 @@ static const vector vectors[] = {
     {"foreground", 0xa7ed9de8ac657e82U, run_foreground},
     {"normalise", 0xb2cdb00db88b474eU, run_normalise},
     {"nearest", 0xd04a2d7e12572e7dU, run_nearest},
+    {"zoom", 0xef666e17047733b4U, run_zoom},
     {"windows", 0x0e950ce72d7ea5f0U, run_windows},
     {"dice", 0x044a6f76c21a7cb7U, run_dice},
     {"distance", 0xf0c398bb9858911fU, run_distance},
@@ -1031,6 +1056,7 @@ static const vector vectors[] = {
     {"tiny-session", 0x92bc7771b3f8b40dU, run_session},
     {"training", 0xb85eb4a372674f1dU, run_training},
     {"tiny-clicks", 0x41501bde6d539032U, run_clicks},
+    {"tiny-framed", 0x49f449d9fb044b8bU, run_framed},
 };
 static const vector full_vectors[] = {
     {"full-layer", 0xc29ff732b0384ca0U, run_full_layer},

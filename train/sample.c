@@ -9,11 +9,16 @@
    the zoomed-out predictions that prompt windows; but a user may also enclose all of the object. So half of the boxes
    are of the one kind, half of the other, and of what the window shows.
 
+   A model whose window follows the box (weights_config's frame) sees the user's box and what is around it, whatever the
+   crop. So there the box comes first: the object's or its middle slice's in the whole case, each side a little off, as
+   users are; and the window, with its resized box, follows from it.
+
    The order of draws, so that a sample can be drawn again from its stream. Until the window shows something of the object,
    at most ATTEMPTS times:
      resized or cropped; of a crop: where its middle lies, which voxel of those; flips along z, y, x.
-   Then: is the intensity scaled, by what if so; is it shifted, by what if so; which kind of box (when there is one), its
-   shifts at y0, x0, y1, x1. */
+       framed: which kind of box; shifts of its low and its high side along z, along y, along x; flips along z, y, x.
+   Then: is the intensity scaled, by what if so; is it shifted, by what if so; and but for framed ones: which kind of box
+   (when there is one), its shifts at y0, x0, y1, x1. */
 #include <string.h>
 
 #include "train.h"
@@ -38,7 +43,7 @@ train_augmentation train_augmentation_default(void) {
 /* The voxel of the case that each index of the window shows, along z, y, x; −1: padding. Falls where the axis is flipped. */
 typedef struct view {
     int64_t *from[3];
-    vol_box box; /* what is known of the box before the window is drawn, in the window; none: nothing */
+    vol_box box; /* framed: the box that the window follows, in the window; none: it fell between its voxels */
 } view;
 
 static void lay_out(view *v, const vol_shape *window, nn_arena *arena) {
@@ -247,7 +252,7 @@ void train_draw(const train_case *c, size_t class_index, const vol_shape *window
         factor = 1 + train_random_between(random, -a->scale_range, a->scale_range);
     if (train_random_uniform(random) < a->shift) term = train_random_between(random, -a->shift_range, a->shift_range);
     fill_image(c, window, &v, (float)factor, (float)term, out->image);
-    if (a->frame > 0) put_box(v.box, out);
+    if (a->frame > 0) put_box(out->empty ? vol_box_none() : v.box, out);
     else draw_box(window, a, random, out);
     nn_arena_leave(memory, arena.used);
 }

@@ -22,9 +22,9 @@ typedef struct weights_config {
     uint32_t up1, up2;                                  /* channels after the transposed convolutions */
     uint32_t gru_blocks, gru_hidden, topk;              /* corrector; gru_blocks 0: none, topk its K */
     uint32_t text_dim;                                  /* width of the text encoder's output; 0: none */
-    uint32_t
-        frame; /* 0: the window shows the whole scan, then parts of it (SPEC 4). Else it follows the box: it shows the box
-                       and so many percent of its extent on each side, resized */
+    /* 0: the window shows the whole scan, then parts of it (SPEC 4). Else it follows the box: it shows the box and so many
+       percent of its extent, at least two voxels, on each side, resized. */
+    uint32_t frame;
 } weights_config;
 
 /* The sizes of the golden tests: "tiny", "full" (SPEC 2); NULL when there is no such name. */
