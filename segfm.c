@@ -535,6 +535,12 @@ static void write_corrections(const segfm_session *s, real *logits) {
             logits[s->written[i]] = s->written_logits[i];
 }
 
+/* A click's voxel gets its label. */
+static void force(real *logit, bool foreground) {
+    if (foreground) *logit = *logit > certain ? *logit : certain;
+    else *logit = *logit < -certain ? *logit : -certain;
+}
+
 /* Corrections and clicks, over the logits of the decoder. Doing it twice is doing it once. */
 static void overlay(segfm_session *s, int clicks) {
     if (!follows(s)) write_corrections(s, s->logits);
@@ -542,9 +548,7 @@ static void overlay(segfm_session *s, int clicks) {
         const action *click = click_at(s, i);
         vol_box at = into_crop(s, click->box);
         if (vol_box_is_empty(at)) continue;
-        real *logit = &s->logits[(at.lo[0] * s->cropped.n[1] + at.lo[1]) * s->cropped.n[2] + at.lo[2]];
-        if (click->foreground) *logit = *logit > certain ? *logit : certain;
-        else *logit = *logit < -certain ? *logit : -certain;
+        force(&s->logits[(at.lo[0] * s->cropped.n[1] + at.lo[1]) * s->cropped.n[2] + at.lo[2]], click->foreground);
     }
 }
 
@@ -718,6 +722,19 @@ static size_t steps_of(const segfm_session *s, int clicks) {
     return s->options.variant == SEGFM_UPSTREAM && steps > s->net->gru_count ? s->net->gru_count : steps;
 }
 
+/* The logits of a window that follows the box, with the corrections and the first `clicks` clicks → part_logits */
+static void window_logits(segfm_session *s, int clicks) {
+    upsample(s, s->zoom_low);
+    write_corrections(s, s->part_logits);
+    for (int i = 0; i < clicks && s->options.variant == SEGFM_SEED; i++) {
+        vol_box at = into_crop(s, click_at(s, i)->box);
+        int64_t to[3];
+        if (!holds(s->view, at)) continue;
+        zoomed(s, at, to);
+        force(&s->part_logits[(to[0] * s->window.n[1] + to[1]) * s->window.n[2] + to[2]], click_at(s, i)->foreground);
+    }
+}
+
 /* One step of the corrector for the newest click → *part, the bounds of what it wrote. */
 static void correct(segfm_session *s, vol_box *part) {
     const action *click = click_at(s, click_count(s) - 1);
@@ -730,8 +747,7 @@ static void correct(segfm_session *s, vol_box *part) {
     vol_box voxel = into_crop(s, click->box);
     for (int axis = 0; axis < 3; axis++) at.at[axis] = voxel.lo[axis] - view.frame.lo[axis];
     if (follows(s)) { /* as it has learned, it works in the window */
-        upsample(s, s->zoom_low);
-        write_corrections(s, s->part_logits);
+        window_logits(s, click_count(s) - 1);
         view = (vol_view){s->part_logits, s->window, vol_box_whole(s->window)};
         zoomed(s, voxel, at.at);
     }

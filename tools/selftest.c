@@ -1056,7 +1056,7 @@ static const vector vectors[] = {
     {"tiny-session", 0x92bc7771b3f8b40dU, run_session},
     {"training", 0xb85eb4a372674f1dU, run_training},
     {"tiny-clicks", 0x41501bde6d539032U, run_clicks},
-    {"tiny-framed", 0x49f449d9fb044b8bU, run_framed},
+    {"tiny-framed", 0x05dd0b35e0bba301U, run_framed},
 };
 static const vector full_vectors[] = {
     {"full-layer", 0xc29ff732b0384ca0U, run_full_layer},

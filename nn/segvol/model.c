@@ -58,7 +58,9 @@ typedef struct source {
 static source look_up(const binder *b, const char *path) {
     if (b->file != NULL) {
         const weights_tensor *t = weights_find(b->file, path);
-        return t == NULL ? (source){0} : (source){t, NULL, t->shape[0], t->shape[1], t->count, t->dtype == IO_F16};
+        source found = {0};
+        if (t != NULL) found = (source){t, NULL, t->shape[0], t->shape[1], t->count, t->dtype == IO_F16};
+        return found;
     }
     weights_spec spec;
     size_t at = 0, count = 0;
