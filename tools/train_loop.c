@@ -1,7 +1,6 @@
 /* The loop of a training run: steps, evaluations, checkpoints, logs. All that a step depends on is in the settings, the
    position and the network, so a run can be stopped between any two and go on with the same bits. */
 #include <math.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -9,6 +8,16 @@
 #include "train.h"
 
 /* ---- signals --------------------------------------------------------------------------------------------------- */
+
+#ifdef __wasi__ /* has none */
+
+static const int stop_asked = 0;
+
+static void catch_signals(void) {}
+
+#else
+
+#include <signal.h>
 
 static volatile sig_atomic_t stop_asked;
 
@@ -25,6 +34,8 @@ static void catch_signals(void) {
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
 }
+
+#endif
 
 static bool goes_on(void *user, int64_t done, int64_t total) {
     (void)user;
