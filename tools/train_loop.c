@@ -180,7 +180,8 @@ static segfm_status log_evaluation(train_run *r, const double *dice, double mean
     int used = snprintf(line, sizeof line, "%llu,%zu", (unsigned long long)r->position.step, cases);
     for (int k = 0; k <= (int)r->settings.evaluate_clicks; k++)
         used += snprintf(line + used, sizeof line - (size_t)used, ",%.9g", dice[k]);
-    snprintf(line + used, sizeof line - (size_t)used, ",%.9g,%.3f\n", mean, seconds);
+    /* seconds of one width, so that a checkpoint, which knows how long the logs are, is the same of a slower run */
+    snprintf(line + used, sizeof line - (size_t)used, ",%.9g,%09.3f\n", mean, seconds);
     return train_log_add(&r->evaluations, line, error);
 }
 
@@ -274,7 +275,7 @@ static segfm_status step(train_run *r, double started, double *loss, segfm_error
                          "step %llu: loss or gradient is not finite any more: the rate may be too high",
                          (unsigned long long)p->step);
     train_network_refresh(&r->network);
-    snprintf(line, sizeof line, "%llu,%s,%d,%.9g,%.9g,%.9g,%.9g,%.9g,%.9g,%.9g,%.9g,%.9g,%.3f\n",
+    snprintf(line, sizeof line, "%llu,%s,%d,%.9g,%.9g,%.9g,%.9g,%.9g,%.9g,%.9g,%.9g,%.9g,%09.3f\n",
              (unsigned long long)p->step, p->stage == TRAIN_BOX ? "box" : "box_points", objective.corrections, l.total,
              l.dice, l.bce, l.dice_points, l.bce_points, l.consistency, l.boundary, norm, rate,
              (tool_milliseconds() - started) / 1e3);
