@@ -1,32 +1,8 @@
 /* Checkpoints made here, in the bytes that torch.save and safetensors write: converted bit for bit, and refused when
    they are not what they should be. tools/reference/verify_checkpoints.py does the same with files of PyTorch itself.
  */
-#include "../weights/weights.h"
+#include "micro.h"
 #include "test.h"
-
-/* The smallest model that the checks allow, with everything optional. */
-static const weights_config micro = {
-    .spatial = {2, 4, 6},
-    .patch = {1, 2, 3},
-    .dim = 4,
-    .depth = 2,
-    .heads = 2,
-    .mlp = 3,
-    .decoder_depth = 1,
-    .decoder_heads = 1,
-    .decoder_mlp = 5,
-    .decoder_cross_dim = 2,
-    .mask_tokens = 2,
-    .iou_hidden = 3,
-    .iou_layers = 2,
-    .hyper_layers = 1,
-    .up1 = 2,
-    .up2 = 1,
-    .gru_blocks = 1,
-    .gru_hidden = 2,
-    .topk = 1,
-    .text_dim = 3,
-};
 
 static const weights_hints hints = {.spatial = {2, 4, 6}, .patch = {1, 2, 3}, .heads = 2, .decoder_heads = 1};
 

@@ -7,6 +7,7 @@
 static vol_click simulate(const uint8_t *prediction, const uint8_t *truth, const vol_click_request *q, bool *found) {
     void *memory = NULL;
     size_t bytes = vol_click_bytes(prediction, truth, q);
+    CHECK(bytes <= vol_click_bound(q));
     if (bytes > 0) memory = aligned_alloc(NN_ALIGN, bytes);
     vol_click click;
     *found = vol_simulate_click(prediction, truth, q, memory, &click);
@@ -133,7 +134,26 @@ static void check_random(uint64_t seed, vol_shape s) {
     free(prediction), free(truth);
 }
 
+/* As many runs as there can be: every other voxel is wrong. */
+static void test_bound(void) {
+    static const vol_shape shapes[] = {{{5, 6, 7}}, {{4, 9, 16}}, {{1, 1, 1}}, {{2, 3, 65}}};
+    for (size_t k = 0; k < sizeof shapes / sizeof shapes[0]; k++) {
+        size_t n = vol_count(shapes[k]);
+        uint8_t *prediction = calloc(n, 1), *truth = calloc(n, 1);
+        vol_click_request q = {shapes[k], VOL_CLICK_FIRST, VOL_CLICK_LARGE, 2};
+        for (size_t i = 0; i < n; i++) prediction[i] = i % (size_t)shapes[k].n[2] % 2 == 0;
+        size_t runs = (size_t)(shapes[k].n[0] * shapes[k].n[1] * ((shapes[k].n[2] + 1) / 2));
+        CHECK(vol_components_bytes(prediction, truth, shapes[k]) == vol_components_bound(shapes[k]));
+        CHECK(runs * sizeof(vol_run) <= vol_components_bound(shapes[k]));
+        bool found;
+        simulate(prediction, truth, &q, &found);
+        CHECK(found);
+        free(prediction), free(truth);
+    }
+}
+
 int main(void) {
+    test_bound();
     static const vol_shape shapes[] = {{{1, 1, 1}}, {{1, 1, 30}}, {{1, 20, 9}}, {{7, 1, 8}}, {{9, 13, 11}}};
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
         for (uint64_t seed = 0; seed < 5; seed++) check_random(10 * i + seed, shapes[i]);

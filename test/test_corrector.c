@@ -1,6 +1,7 @@
 /* The corrector against PyTorch's float64 (test/fixtures/gru.npz), and what the sequence promises. */
 #include "../nn/segvol/segvol.h"
 #include "fixture.h"
+#include "odd_sizes.h"
 #include "random.h"
 #include "tolerances.h"
 
@@ -42,30 +43,6 @@ static network network_open(const weights_config *config, bool offsets, bool hal
     return n;
 }
 
-/* The fixtures' network (tools/reference/segvol.py, FIXTURE) with another corrector. */
-static weights_config config_with(uint32_t blocks, uint32_t hidden, uint32_t topk) {
-    return (weights_config){.spatial = {10, 18, 35},
-                            .patch = {5, 6, 7},
-                            .dim = 48,
-                            .depth = 2,
-                            .heads = 3,
-                            .mlp = 80,
-                            .decoder_depth = 2,
-                            .decoder_heads = 6,
-                            .decoder_mlp = 56,
-                            .decoder_cross_dim = 24,
-                            .mask_tokens = 4,
-                            .iou_hidden = 20,
-                            .iou_layers = 3,
-                            .hyper_layers = 3,
-                            .up1 = 14,
-                            .up2 = 5,
-                            .gru_blocks = blocks,
-                            .gru_hidden = hidden,
-                            .topk = topk,
-                            .text_dim = 512};
-}
-
 static void check_close(const char *name, size_t step, const real *got, const fixture_array *want, size_t first,
                         size_t n) {
     if (!CHECK(first + n <= want->array.count)) return;
@@ -80,7 +57,7 @@ static void check_close(const char *name, size_t step, const real *got, const fi
 /* Upstream's five blocks: hidden state and probabilities of every step. */
 static void test_against_pytorch(int threads) {
     enum { HIDDEN = 26, K = 11, STEPS = 5 };
-    weights_config config = config_with(STEPS, HIDDEN, K);
+    weights_config config = odd_config(STEPS, HIDDEN, K);
     fixture f = fixture_open("test/fixtures/gru.npz");
     fixture_array rows = fixture_read(&f, "rows"), coords = fixture_read(&f, "coords");
     network n = network_open(&config, false, false, STEPS, threads);
@@ -136,7 +113,7 @@ static void check_whole_sequence(network *n, size_t step, const outcome *want) {
 /* Steps forward, back and forward again, for one block, for a few and for as many as there are steps; the second head. */
 static void test_sequence(uint32_t blocks, bool half) {
     enum { STEPS = 7, K = 3 };
-    weights_config config = config_with(blocks, 13, K);
+    weights_config config = odd_config(blocks, 13, K);
     network n = network_open(&config, true, half, STEPS, 2), one = network_open(&config, true, half, STEPS, 1);
     real *rows = random_reals(7, STEPS * 16 * K, -1, 60), *coordinates = random_reals(8, 6 * K, 0, 60);
     outcome first[STEPS];
@@ -167,7 +144,7 @@ static void test_sequence(uint32_t blocks, bool half) {
 /* The second head is the first's formula with its own weights. */
 static void test_heads(void) {
     enum { K = 3, HIDDEN = 13, IN = HIDDEN + 6 * K };
-    weights_config config = config_with(2, HIDDEN, K);
+    weights_config config = odd_config(2, HIDDEN, K);
     network n = network_open(&config, true, false, 1, 1);
     real *rows = random_reals(7, 16 * K, -1, 60), *coordinates = random_reals(8, 6 * K, 0, 1);
     static const struct {
@@ -198,7 +175,7 @@ static void test_heads(void) {
 
 /* Who does not ask for the corrector, or has a file without, does not get one and pays nothing. */
 static void test_absent(void) {
-    weights_config with = config_with(5, 26, 11), without = config_with(0, 0, 0);
+    weights_config with = odd_config(5, 26, 11), without = odd_config(0, 0, 0);
     size_t used[3];
     for (int i = 0; i < 3; i++) {
         io_buffer bytes = {0};

@@ -1,31 +1,7 @@
 /* A weights file as a PyTorch checkpoint and back: the same bytes, without Python. tools/reference/verify_checkpoints.py loads
    such files with PyTorch itself. */
-#include "../weights/weights.h"
+#include "micro.h"
 #include "test.h"
-
-/* Hardly two sizes are equal. */
-static const weights_config micro = {
-    .spatial = {2, 4, 6},
-    .patch = {1, 2, 3},
-    .dim = 4,
-    .depth = 2,
-    .heads = 2,
-    .mlp = 3,
-    .decoder_depth = 1,
-    .decoder_heads = 1,
-    .decoder_mlp = 5,
-    .decoder_cross_dim = 2,
-    .mask_tokens = 2,
-    .iou_hidden = 3,
-    .iou_layers = 2,
-    .hyper_layers = 1,
-    .up1 = 2,
-    .up2 = 1,
-    .gru_blocks = 1,
-    .gru_hidden = 2,
-    .topk = 1,
-    .text_dim = 3,
-};
 
 static bool has_all(void *user, const weights_spec *spec) {
     (void)user, (void)spec;

@@ -1,6 +1,7 @@
 /* The loss of an example and its gradients: central differences (double build), and what is promised of bits and memory. */
 #include "../train/train.h"
 #include "fixture.h"
+#include "odd_sizes.h"
 #include "random.h"
 #include "tolerances.h"
 
@@ -10,28 +11,11 @@ typedef struct example {
     train_sample sample;
 } example;
 
-/* Hardly two sizes are equal, as in tools/reference/segvol.py's FIXTURE. */
 static weights_config config_with(uint32_t gru_blocks) {
-    return (weights_config){.spatial = {10, 18, 35},
-                            .patch = {5, 6, 7},
-                            .dim = 48,
-                            .depth = 3,
-                            .heads = 3,
-                            .mlp = 80,
-                            .decoder_depth = 2,
-                            .decoder_heads = 6,
-                            .decoder_mlp = 56,
-                            .decoder_cross_dim = 24,
-                            .mask_tokens = 4,
-                            .iou_hidden = 20,
-                            .iou_layers = 3,
-                            .hyper_layers = 3,
-                            .up1 = 14,
-                            .up2 = 5,
-                            .gru_blocks = gru_blocks,
-                            .gru_hidden = gru_blocks > 0 ? 26 : 0,
-                            .topk = gru_blocks > 0 ? 11 : 0,
-                            .text_dim = 0};
+    weights_config c = odd_config(gru_blocks, gru_blocks > 0 ? 26 : 0, gru_blocks > 0 ? 11 : 0);
+    c.depth = 3;
+    c.text_dim = 0;
+    return c;
 }
 
 static void plan(example *e, const weights_config *c, const train_network_options *o, int threads) {

@@ -1,13 +1,5 @@
 #include "segvol.h"
 
-static void linear(const segvol_workspace *ws, const segvol_linear *l, size_t rows, const real *x, real *y) {
-    nn_matmul(&ws->run, rows, x, l->weight.k, 1, &l->weight, l->bias, y, l->weight.n);
-}
-
-static void norm(const segvol_workspace *ws, const segvol_norm *n, size_t rows, const real *x, real *y) {
-    nn_layernorm_forward(&ws->run, rows, n->width, x, n->weight, n->bias, segvol_epsilon, y);
-}
-
 /* What is kept when there is no tape: nothing. */
 static const segvol_layer_tape no_layer;
 
@@ -38,7 +30,7 @@ static void attend(const segvol_model *m, segvol_workspace *ws, const segvol_att
     size_t inner = a->q_proj.weight.n;
     nn_attention attention = attention_of(m, a, queries, q, keys, k, v, ws->attended);
     nn_attention_forward(&ws->run, &attention);
-    linear(ws, &a->out_proj, queries, ws->attended, out);
+    segvol_linear_forward(ws, &a->out_proj, queries, ws->attended, out);
     keep(t->q, q, queries * inner), keep(t->attended, ws->attended, queries * inner);
     keep(t->k, k, keys * inner), keep(t->v, v, keys * inner);
 }
@@ -74,9 +66,9 @@ static void project(const segvol_model *m, segvol_workspace *ws, const segvol_at
                     const segvol_linear *image_query, real *k, real *v, real *q) {
     size_t tokens = m->tokens;
     nn_add(&ws->run, tokens * m->config.dim, ws->keys, m->dense_pe, ws->with_pe_k);
-    linear(ws, &token_to_image->k_proj, tokens, ws->with_pe_k, k);
-    linear(ws, &token_to_image->v_proj, tokens, ws->keys, v);
-    if (image_query != NULL) linear(ws, image_query, tokens, ws->with_pe_k, q);
+    segvol_linear_forward(ws, &token_to_image->k_proj, tokens, ws->with_pe_k, k);
+    segvol_linear_forward(ws, &token_to_image->v_proj, tokens, ws->keys, v);
+    if (image_query != NULL) segvol_linear_forward(ws, image_query, tokens, ws->with_pe_k, q);
 }
 
 /* ws->keys = embedding + no_mask */
@@ -107,14 +99,14 @@ void segvol_two_way_layer_forward(const segvol_model *m, segvol_workspace *ws, i
         nn_add(run, n * dim, queries, ws->query_pe, ws->with_pe_q);
         positioned = ws->with_pe_q;
     }
-    linear(ws, &l->self_attn.q_proj, n, positioned, ws->q);
-    linear(ws, &l->self_attn.k_proj, n, positioned, ws->k);
-    linear(ws, &l->self_attn.v_proj, n, queries, ws->v);
+    segvol_linear_forward(ws, &l->self_attn.q_proj, n, positioned, ws->q);
+    segvol_linear_forward(ws, &l->self_attn.k_proj, n, positioned, ws->k);
+    segvol_linear_forward(ws, &l->self_attn.v_proj, n, queries, ws->v);
     attend(m, ws, &l->self_attn, n, ws->q, n, ws->k, ws->v, out, &t->self_attn);
     segvol_trace_rows(ws, "mask_decoder.transformer.layers.%d.self_attn", index, n, dim, out);
     if (index == 0) { /* … and replaces the queries: no residual */
         keep(t->sum[0], out, n * dim);
-        norm(ws, &l->norm1, n, out, queries);
+        segvol_norm_forward(ws, &l->norm1, n, out, queries);
     } else {
         add_norm(ws, &l->norm1, n, out, queries, t->sum[0]);
     }
@@ -125,25 +117,25 @@ void segvol_two_way_layer_forward(const segvol_model *m, segvol_workspace *ws, i
     if (image != NULL) side = projected(m, image);
     else project(m, ws, &l->token_to_image, &l->image_to_token.q_proj, ws->image_k, ws->image_v, ws->image_q);
     nn_add(run, n * dim, queries, ws->query_pe, ws->with_pe_q);
-    linear(ws, &l->token_to_image.q_proj, n, ws->with_pe_q, ws->q);
+    segvol_linear_forward(ws, &l->token_to_image.q_proj, n, ws->with_pe_q, ws->q);
     attend(m, ws, &l->token_to_image, n, ws->q, tokens, side.k, side.v, out, &t->token_to_image);
     segvol_trace_rows(ws, "mask_decoder.transformer.layers.%d.cross_attn_token_to_image", index, n, dim, out);
     add_norm(ws, &l->norm2, n, out, queries, t->sum[1]);
     keep(t->after[1], queries, n * dim);
     segvol_trace_rows(ws, "mask_decoder.transformer.layers.%d.norm2", index, n, dim, queries);
 
-    linear(ws, &l->lin1, n, queries, ws->token_hidden);
+    segvol_linear_forward(ws, &l->lin1, n, queries, ws->token_hidden);
     nn_relu_forward(run, n * m->config.decoder_mlp, ws->token_hidden, ws->token_hidden);
     keep(t->hidden, ws->token_hidden, n * m->config.decoder_mlp);
-    linear(ws, &l->lin2, n, ws->token_hidden, out);
+    segvol_linear_forward(ws, &l->lin2, n, ws->token_hidden, out);
     segvol_trace_rows(ws, "mask_decoder.transformer.layers.%d.mlp", index, n, dim, out);
     add_norm(ws, &l->norm3, n, out, queries, t->sum[2]);
     keep(t->after[2], queries, n * dim);
     segvol_trace_rows(ws, "mask_decoder.transformer.layers.%d.norm3", index, n, dim, queries);
 
     nn_add(run, n * dim, queries, ws->query_pe, ws->with_pe_q);
-    linear(ws, &l->image_to_token.k_proj, n, ws->with_pe_q, ws->k);
-    linear(ws, &l->image_to_token.v_proj, n, queries, ws->v);
+    segvol_linear_forward(ws, &l->image_to_token.k_proj, n, ws->with_pe_q, ws->k);
+    segvol_linear_forward(ws, &l->image_to_token.v_proj, n, queries, ws->v);
     attend(m, ws, &l->image_to_token, tokens, side.q, n, ws->k, ws->v, out, &t->image_to_token);
     segvol_trace_rows(ws, "mask_decoder.transformer.layers.%d.cross_attn_image_to_token", index, tokens, dim, out);
     add_norm(ws, &l->norm4, tokens, out, keys, t->keys_sum);
@@ -242,7 +234,7 @@ static void transform(const segvol_model *m, segvol_workspace *ws, const real *i
         segvol_two_way_layer_forward(m, ws, i, n, i == 0 ? image : NULL);
     project(m, ws, &m->final_attention, NULL, ws->image_k, ws->image_v, NULL);
     nn_add(&ws->run, n * dim, ws->queries, ws->query_pe, ws->with_pe_q);
-    linear(ws, &m->final_attention.q_proj, n, ws->with_pe_q, ws->q);
+    segvol_linear_forward(ws, &m->final_attention.q_proj, n, ws->with_pe_q, ws->q);
     segvol_tape *t = ws->tape;
     if (t != NULL) keep(t->final_queries, ws->queries, n * dim), keep(t->final_keys, ws->keys, tokens * dim);
     attend(m, ws, &m->final_attention, n, ws->q, tokens, ws->image_k, ws->image_v, ws->token_out,
@@ -304,7 +296,7 @@ static void mlp_forward(const segvol_workspace *ws, const segvol_mlp *mlp, const
         if (tape != NULL) keep(tape[i], x, mlp->layers[i].weight.k);
         bool last = i + 1 == mlp->count;
         real *to = last ? y : i % 2 == 0 ? ws->mlp_a : ws->mlp_b;
-        linear(ws, &mlp->layers[i], 1, x, to);
+        segvol_linear_forward(ws, &mlp->layers[i], 1, x, to);
         if (!last) nn_relu_forward(&ws->run, mlp->layers[i].weight.n, to, to);
         x = to;
     }

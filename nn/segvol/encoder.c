@@ -1,13 +1,5 @@
 #include "segvol.h"
 
-static void linear(const segvol_workspace *ws, const segvol_linear *l, size_t rows, const real *x, real *y) {
-    nn_matmul(&ws->run, rows, x, l->weight.k, 1, &l->weight, l->bias, y, l->weight.n);
-}
-
-static void norm(const segvol_workspace *ws, const segvol_norm *n, size_t rows, const real *x, real *y) {
-    nn_layernorm_forward(&ws->run, rows, n->width, x, n->weight, n->bias, segvol_epsilon, y);
-}
-
 /* qkv (tokens, 3·dim) → attended (tokens, dim) */
 static nn_attention self_attention(const segvol_model *m, real *qkv, real *attended) {
     size_t tokens = m->tokens, dim = m->config.dim, heads = m->config.heads, head = dim / heads;
@@ -34,23 +26,23 @@ void segvol_block_forward(const segvol_model *m, segvol_workspace *ws, int index
     const segvol_block_tape *t = ws->tape != NULL ? &ws->tape->blocks[index] : &own;
 
     if (t->x != NULL) memcpy(t->x, x, tokens * dim * sizeof(real));
-    norm(ws, &b->norm1, tokens, x, ws->normed);
+    segvol_norm_forward(ws, &b->norm1, tokens, x, ws->normed);
     segvol_trace_rows(ws, "image_encoder.blocks.%d.norm1", index, tokens, dim, ws->normed);
-    linear(ws, &b->qkv, tokens, ws->normed, t->qkv); /* columns (q|k|v, head, dim) */
+    segvol_linear_forward(ws, &b->qkv, tokens, ws->normed, t->qkv); /* columns (q|k|v, head, dim) */
     segvol_trace_rows(ws, "image_encoder.blocks.%d.attn.qkv", index, tokens, 3 * dim, t->qkv);
     nn_attention attention = self_attention(m, t->qkv, t->attended);
     nn_attention_forward(run, &attention);
-    linear(ws, &b->out_proj, tokens, t->attended, ws->mixed);
+    segvol_linear_forward(ws, &b->out_proj, tokens, t->attended, ws->mixed);
     segvol_trace_rows(ws, "image_encoder.blocks.%d.attn", index, tokens, dim, ws->mixed);
 
     nn_add_layernorm_forward(run, tokens, dim, ws->mixed, x, b->norm2.weight, b->norm2.bias, segvol_epsilon,
                              ws->normed);
     if (t->middle != NULL) memcpy(t->middle, x, tokens * dim * sizeof(real));
     segvol_trace_rows(ws, "image_encoder.blocks.%d.norm2", index, tokens, dim, ws->normed);
-    linear(ws, &b->linear1, tokens, ws->normed, t->hidden);
+    segvol_linear_forward(ws, &b->linear1, tokens, ws->normed, t->hidden);
     segvol_trace_rows(ws, "image_encoder.blocks.%d.mlp.linear1", index, tokens, mlp, t->hidden);
     nn_gelu_forward(run, tokens * mlp, t->hidden, ws->hidden);
-    linear(ws, &b->linear2, tokens, ws->hidden, ws->mixed);
+    segvol_linear_forward(ws, &b->linear2, tokens, ws->hidden, ws->mixed);
     segvol_trace_rows(ws, "image_encoder.blocks.%d.mlp", index, tokens, dim, ws->mixed);
     nn_add(run, tokens * dim, x, ws->mixed, x);
     segvol_trace_rows(ws, "image_encoder.blocks.%d", index, tokens, dim, x);
@@ -71,7 +63,7 @@ void segvol_block_backward(const segvol_model *m, segvol_workspace *ws, int inde
     segvol_linear_backward(ws, &b->linear2, tokens, ws->hidden, g->dx, g->dactivated);
     memset(g->dhidden, 0, tokens * mlp * sizeof(real));
     nn_gelu_backward(&ws->run, tokens * mlp, t->hidden, g->dactivated, g->dhidden);
-    norm(ws, &b->norm2, tokens, t->middle, ws->normed);
+    segvol_norm_forward(ws, &b->norm2, tokens, t->middle, ws->normed);
     memset(g->dnormed, 0, tokens * dim * sizeof(real));
     segvol_linear_backward(ws, &b->linear1, tokens, ws->normed, g->dhidden, g->dnormed);
     segvol_norm_backward(ws, &b->norm2, tokens, t->middle, g->dnormed, g->dx);
@@ -81,7 +73,7 @@ void segvol_block_backward(const segvol_model *m, segvol_workspace *ws, int inde
     memset(g->dqkv, 0, 3 * tokens * dim * sizeof(real));
     nn_attention attention = self_attention(m, t->qkv, t->attended);
     nn_attention_backward(&ws->run, &attention, g->dnormed, g->dqkv, g->dqkv + dim, g->dqkv + 2 * dim);
-    norm(ws, &b->norm1, tokens, t->x, ws->normed);
+    segvol_norm_forward(ws, &b->norm1, tokens, t->x, ws->normed);
     memset(g->dnormed, 0, tokens * dim * sizeof(real));
     segvol_linear_backward(ws, &b->qkv, tokens, ws->normed, g->dqkv, g->dnormed);
     segvol_norm_backward(ws, &b->norm1, tokens, t->x, g->dnormed, g->dx);
@@ -96,12 +88,12 @@ void segvol_encode(const segvol_model *m, segvol_workspace *ws, const real *wind
     real *x = image; /* (tokens, dim) */
     for (int axis = 0; axis < 3; axis++) spatial[axis] = m->config.spatial[axis], patch[axis] = m->config.patch[axis];
     nn_patches(&ws->run, window, spatial, patch, ws->patches);
-    linear(ws, &m->patch_embedding, tokens, ws->patches, x);
+    segvol_linear_forward(ws, &m->patch_embedding, tokens, ws->patches, x);
     nn_add(&ws->run, tokens * dim, x, m->position_embeddings, x);
     segvol_trace_rows(ws, "image_encoder.patch_embedding", 0, tokens, dim, x);
     for (int i = 0; i < (int)m->config.depth; i++) segvol_block_forward(m, ws, i, x);
     if (ws->tape != NULL) memcpy(ws->tape->encoded, x, tokens * dim * sizeof(real));
-    norm(ws, &m->norm, tokens, x, x);
+    segvol_norm_forward(ws, &m->norm, tokens, x, x);
     segvol_trace_rows(ws, "image_encoder.norm", 0, tokens, dim, x);
     segvol_project(m, ws, image);
 }

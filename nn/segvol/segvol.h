@@ -162,6 +162,19 @@ segfm_status segvol_workspace_plan(segvol_workspace *ws, const segvol_model *mod
 /* Reals of scratch that its operators need. */
 size_t segvol_workspace_scratch(const segvol_model *model, size_t max_sparse, int threads);
 
+/* ---- layers (layer.c) ------------------------------------------------------------------------------------------ */
+
+/* y (rows, out) = x (rows, in) · Wᵀ + b */
+void segvol_linear_forward(const segvol_workspace *ws, const segvol_linear *l, size_t rows, const real *x, real *y);
+/* dy (rows, out) → dx (rows, in) or NULL += , gradients of ws->tape += */
+void segvol_linear_backward(const segvol_workspace *ws, const segvol_linear *l, size_t rows, const real *x,
+                            const real *dy, real *dx);
+/* y (rows, width) = norm(x); y may be x */
+void segvol_norm_forward(const segvol_workspace *ws, const segvol_norm *n, size_t rows, const real *x, real *y);
+/* dy (rows, width) → dx += , gradients of ws->tape += */
+void segvol_norm_backward(const segvol_workspace *ws, const segvol_norm *n, size_t rows, const real *x, const real *dy,
+                          real *dx);
+
 /* ---- image encoder (encoder.c) ------------------------------------------------------------------------------- */
 
 /* Reals of all that the decoder needs of a window: the embedding (tokens, dim), and what its first layer makes of that
@@ -285,12 +298,6 @@ segfm_status segvol_tape_plan(segvol_tape *t, segvol_workspace *ws, const segvol
                               nn_arena *arena, segfm_error *error);
 /* Where the gradients of a parameter tensor are. */
 real *segvol_gradient(const segvol_tape *t, const real *parameter);
-/* y = W x + b: dy (rows, out) → dx (rows, in) or NULL += , gradients += */
-void segvol_linear_backward(const segvol_workspace *ws, const segvol_linear *l, size_t rows, const real *x,
-                            const real *dy, real *dx);
-void segvol_norm_backward(const segvol_workspace *ws, const segvol_norm *n, size_t rows, const real *x, const real *dy,
-                          real *dx);
-
 /* After segvol_encode with a tape: dimage (tokens, dim), the embedding's gradient, which is used up → gradients +=.
    ws->patches must be as it was. */
 void segvol_encode_backward(const segvol_model *model, segvol_workspace *ws, real *dimage);

@@ -138,17 +138,3 @@ segfm_status segvol_tape_plan(segvol_tape *t, segvol_workspace *ws, const segvol
 real *segvol_gradient(const segvol_tape *t, const real *parameter) {
     return t->gradients + (parameter - t->parameters);
 }
-
-void segvol_linear_backward(const segvol_workspace *ws, const segvol_linear *l, size_t rows, const real *x,
-                            const real *dy, real *dx) {
-    const segvol_tape *t = ws->tape;
-    nn_linear_backward(&ws->run, rows, l->weight.k, l->weight.n, x, l->plain, dy, dx, segvol_gradient(t, l->plain),
-                       l->bias != NULL ? segvol_gradient(t, l->bias) : NULL);
-}
-
-void segvol_norm_backward(const segvol_workspace *ws, const segvol_norm *n, size_t rows, const real *x, const real *dy,
-                          real *dx) {
-    const segvol_tape *t = ws->tape;
-    nn_layernorm_backward(&ws->run, rows, n->width, x, n->weight, segvol_epsilon, dy, dx, segvol_gradient(t, n->weight),
-                          segvol_gradient(t, n->bias));
-}
