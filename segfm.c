@@ -125,7 +125,8 @@ struct segfm_session {
 
     vol_shape scan, window, cropped; /* cropped: the crop's shape */
     vol_box crop;
-    vol_box view; /* in the crop's coordinates, what the zoomed-out window shows */
+    vol_box view;   /* in the crop's coordinates, what the zoomed-out window shows */
+    vol_box framed; /* the box that it follows, likewise; none: it shows the whole crop */
     bool has_volume, has_zoom_embedding;
 
     /* The history. The current object is actions[first, cursor); redo knows actions[cursor, used), undo actions[oldest,
@@ -338,11 +339,19 @@ static void forget_object(segfm_session *s) {
     memset(s->mask, 0, vol_count(s->scan));
 }
 
-/* What the zoomed-out window shows from now on. */
-static void show(segfm_session *s, vol_box view) {
-    s->view = view;
+/* What the zoomed-out window shows from now on: the whole crop, or if there is one a box (of the crop) and what is around it. */
+static void show(segfm_session *s, vol_box box) {
+    bool whole = vol_box_is_empty(box);
+    s->framed = box;
+    s->view = whole ? vol_box_whole(s->cropped) : vol_frame(box, s->cropped, s->net->config.frame);
     s->has_zoom_embedding = false;
-    vol_zoom(s->image, s->cropped, view, s->zoom_image, s->window, s->options.threads);
+    if (whole) {
+        vol_resize_nearest(s->image, s->cropped, s->zoom_image, s->window, vol_box_whole(s->window),
+                           s->options.threads);
+    } else {
+        vol_zoom(s->image, s->cropped, s->view, s->zoom_image, s->window, s->options.threads);
+        vol_contrast(s->zoom_image, s->window, vol_zoom_box(box, s->view, s->window));
+    }
 }
 
 segfm_status segfm_set_volume(segfm_session *s, const float *voxels, segfm_error *error) {
@@ -361,7 +370,7 @@ segfm_status segfm_set_volume(segfm_session *s, const float *voxels, segfm_error
     s->cropped = vol_box_shape(s->crop);
     vol_crop(s->logits, s->scan, s->crop, s->image);
     s->has_volume = true;
-    show(s, vol_box_whole(s->cropped));
+    show(s, vol_box_none());
     for (size_t i = 0; i < s->slot_count; i++) s->slots[i].pass = 0;
     return SEGFM_OK;
 }
@@ -395,13 +404,6 @@ static void box_as_reals(vol_box b, real out[6]) {
     for (int axis = 0; axis < 3; axis++) out[axis] = (real)b.lo[axis], out[3 + axis] = (real)b.hi[axis];
 }
 
-/* The zoomed-out voxel that the centre of a voxel of the view falls into. */
-static void zoomed(const segfm_session *s, vol_box voxel, int64_t to[3]) {
-    for (int axis = 0; axis < 3; axis++)
-        to[axis] =
-            (2 * (voxel.lo[axis] - s->view.lo[axis]) + 1) * s->window.n[axis] / (2 * vol_box_shape(s->view).n[axis]);
-}
-
 /* Those of the first `clicks` clicks that lie in the view, there → points. */
 static size_t zoomed_points(segfm_session *s, int clicks) {
     size_t count = 0;
@@ -409,7 +411,7 @@ static size_t zoomed_points(segfm_session *s, int clicks) {
         vol_box at = into_crop(s, click_at(s, i)->box);
         int64_t to[3];
         if (!holds(s->view, at)) continue;
-        zoomed(s, at, to);
+        vol_zoom_point(at.lo, s->view, s->window, to);
         s->points[count++] = (segvol_point){(real)to[0], (real)to[1], (real)to[2], click_at(s, i)->foreground};
     }
     return count;
@@ -450,10 +452,8 @@ static void decode_zoom(segfm_session *s, int clicks, real *low) {
         s->has_zoom_embedding = true;
         s->report.encoded++;
     }
-    vol_box box = vol_box_intersect(user_box(s), s->view);
-    for (int axis = 0; axis < 3 && !vol_box_is_empty(box); axis++)
-        box.lo[axis] -= s->view.lo[axis], box.hi[axis] -= s->view.lo[axis];
-    box = vol_resize_box(box, vol_box_shape(s->view), s->window);
+    vol_box box = vol_box_is_empty(s->framed) ? vol_resize_box(user_box(s), s->cropped, s->window)
+                                              : vol_zoom_box(s->framed, s->view, s->window);
     real corners[6];
     box_as_reals(box, corners);
     for (int axis = 0; axis < 3; axis++)
@@ -644,9 +644,8 @@ static segfm_status begin(segfm_session *s, segfm_error *error) {
     s->pass++;
     segfm_status status = go_on(s, 0, 1, error);
     if (status != SEGFM_OK) return status;
-    vol_box view =
-        follows(s) && !vol_box_is_empty(prompt) ? vol_frame(prompt, s->cropped, s->net->config.frame) : whole;
-    if (memcmp(&view, &s->view, sizeof view) != 0) show(s, view);
+    vol_box framed = follows(s) && !vol_box_is_empty(prompt) ? prompt : vol_box_none();
+    if (memcmp(&framed, &s->framed, sizeof framed) != 0) show(s, framed);
     decode_zoom(s, clicks, s->zoom_low);
     compose(s, whole, 0);
     size_t n = vol_count(s->cropped);
@@ -730,7 +729,7 @@ static void window_logits(segfm_session *s, int clicks) {
         vol_box at = into_crop(s, click_at(s, i)->box);
         int64_t to[3];
         if (!holds(s->view, at)) continue;
-        zoomed(s, at, to);
+        vol_zoom_point(at.lo, s->view, s->window, to);
         force(&s->part_logits[(to[0] * s->window.n[1] + to[1]) * s->window.n[2] + to[2]], click_at(s, i)->foreground);
     }
 }
@@ -749,7 +748,7 @@ static void correct(segfm_session *s, vol_box *part) {
     if (follows(s)) { /* as it has learned, it works in the window */
         window_logits(s, click_count(s) - 1);
         view = (vol_view){s->part_logits, s->window, vol_box_whole(s->window)};
-        zoomed(s, voxel, at.at);
+        vol_zoom_point(voxel.lo, s->view, s->window, at.at);
     }
     vol_sample(&view, variant, &at, 1, NULL, NULL, s->options.threads, &s->samples);
     vol_sample_state(&view, variant, &at, &s->samples, s->corrector.rows + step * 8 * points, s->coordinates);

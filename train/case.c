@@ -122,13 +122,6 @@ static bool take_memory(train_case *c, size_t runs, train_run_length **first_run
     return true;
 }
 
-static void copy_image(const real *image, vol_shape s, vol_box b, train_case *c) {
-    float *out = c->image;
-    for (int64_t z = b.lo[0]; z <= b.hi[0]; z++)
-        for (int64_t y = b.lo[1]; y <= b.hi[1]; y++)
-            for (int64_t x = b.lo[2]; x <= b.hi[2]; x++) *out++ = (float)image[(z * s.n[1] + y) * s.n[2] + x];
-}
-
 static void set_classes(train_case *c, const tally *tallies, train_run_length *runs) {
     for (size_t l = 1; l < LABELS; l++) {
         const tally *t = &tallies[l];
@@ -167,7 +160,7 @@ static segfm_status make(const real *image, const uint16_t *labels, vol_shape sh
     if (status != SEGFM_OK) return status;
     c->shape = vol_box_shape(crop);
     if (!take_memory(c, runs, &first_run)) return no_memory(c->shape, error);
-    copy_image(image, shape, crop, c);
+    vol_crop(image, shape, crop, c->image);
     set_classes(c, tallies, first_run);
     walk_runs(labels, shape, crop, store_run, &(filling){tallies, c});
     for (size_t i = 0; i < c->class_count; i++) find_slice_box(c->shape, &c->classes[i]);

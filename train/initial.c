@@ -4,6 +4,8 @@
 
 #include "train.h"
 
+#include "../nn/math.h"
+
 typedef enum rule { ZERO, ONE, NORMAL, FREQUENCIES, POSITION, LINEAR, CONVOLUTION, GRU, LIKE_WEIGHT } rule;
 
 typedef struct kind {
@@ -70,6 +72,82 @@ static void fill(rule r, double bound, train_random *random, size_t count, real 
         }
 }
 
+/* ---- a head start ----------------------------------------------------------------------------------------------
+
+   A model whose window follows the box begins as one that lets what it sees through: each of the first 64 channels of a token is
+   the mean of one of its 4×4×4 parts, of which the upscaling makes the mask's voxels there: three of each voxel's channels begin as that mean,
+   its negative and its size. Blocks of the encoder begin as small changes (a quarter), the other channels as waves over the
+   window, and keys as queries, so that like looks at like: a token first at those around it (as do those of trained transformers:
+   Trockman and Kolter, Mimetic initialization of self-attention layers, 2023). docs/training.md tells what each gives. */
+
+enum { SIDE = 4, PARTS = SIDE * SIDE * SIDE };
+
+static bool has_head_start(const weights_config *c) {
+    bool divides = c->patch[0] % SIDE == 0 && c->patch[1] % SIDE == 0 && c->patch[2] % SIDE == 0;
+    return c->frame > 0 && divides && c->dim > PARTS && c->up1 >= 16 && c->up2 >= 3;
+}
+
+/* Row `part` of w (dim, patch voxels): the root of the number of its voxels times their mean. */
+static void see_parts(const weights_config *c, real *w) {
+    const uint32_t *p = c->patch;
+    size_t voxels = (size_t)p[0] * p[1] * p[2];
+    real weight = (real)(float)(1 / sqrt((double)(voxels / PARTS)));
+    for (size_t part = 0; part < PARTS; part++)
+        for (size_t v = 0; v < voxels; v++) {
+            size_t z = v / (p[1] * p[2]) * SIDE / p[0], y = v / p[2] % p[1] * SIDE / p[1], x = v % p[2] * SIDE / p[2];
+            w[part * voxels + v] = (z * SIDE + y) * SIDE + x == part ? weight : 0;
+        }
+}
+
+/* w (dim, up1, 2,2,2): of each eighth of a token its eight parts, and their negatives. */
+static void split_once(const weights_config *c, real *w) {
+    for (size_t part = 0; part < PARTS; part++) {
+        size_t z = part / (SIDE * SIDE), y = part / SIDE % SIDE, x = part % SIDE;
+        size_t eighth = z / 2 * 4 + y / 2 * 2 + x / 2, within = z % 2 * 4 + y % 2 * 2 + x % 2;
+        for (size_t o = 0; o < 16; o++)
+            for (size_t k = 0; k < 8; k++)
+                w[(part * c->up1 + o) * 8 + k] = k == eighth && o % 8 == within ? (o < 8 ? 1 : -1) : 0;
+    }
+}
+
+/* w (up1, up2, 2,2,2): of each part itself, its negative, both (after GELU: how large it is). */
+static void split_again(const weights_config *c, real *w) {
+    for (size_t in = 0; in < 16; in++)
+        for (size_t o = 0; o < 3; o++)
+            for (size_t k = 0; k < 8; k++)
+                w[(in * c->up2 + o) * 8 + k] = k == in % 8 && (o == 2 || (o == 0) == (in < 8)) ? 1 : 0;
+}
+
+/* w (tokens, dim): in the channels after the parts, sines and cosines along z, y, x of one, two, … half waves. */
+static void lay_waves(const weights_config *c, real *w) {
+    size_t grid[3], token = 0;
+    for (int axis = 0; axis < 3; axis++) grid[axis] = c->spatial[axis] / c->patch[axis];
+    for (size_t z = 0; z < grid[0]; z++)
+        for (size_t y = 0; y < grid[1]; y++)
+            for (size_t x = 0; x < grid[2]; x++, token++)
+                for (size_t j = 0; j < c->dim - PARTS; j++) {
+                    size_t at[3] = {z, y, x}, axis = j % 3;
+                    double middle = ((double)at[axis] + 0.5) / (double)grid[axis] - 0.5, sine, cosine;
+                    nn_sin_cos_turns(middle * (double)(j / 6 + 1) / 2, &sine, &cosine);
+                    w[token * c->dim + PARTS + j] = (real)(float)(j / 3 % 2 == 0 ? sine : cosine);
+                }
+}
+
+static void give_head_start(const train_network *n, const train_tensor *t) {
+    const weights_config *c = &n->config;
+    const char *name = t->spec.name;
+    real *w = n->parameters + t->at;
+    bool block = strstr(name, "image_encoder.blocks.") != NULL && !is_bias(name);
+    if (strstr(name, "patch_embeddings.1.weight") != NULL) see_parts(c, w);
+    else if (strstr(name, "output_upscaling.0.weight") != NULL) split_once(c, w);
+    else if (strstr(name, "output_upscaling.3.weight") != NULL) split_again(c, w);
+    else if (strstr(name, "position_embeddings") != NULL) lay_waves(c, w);
+    else if (block && strstr(name, "qkv") != NULL)
+        memcpy(w + (size_t)c->dim * c->dim, w, (size_t)c->dim * c->dim * sizeof *w);
+    else if (block && (strstr(name, "out_proj") != NULL || strstr(name, "linear2") != NULL))
+        for (size_t i = 0; i < t->count; i++) w[i] *= REAL_C(0.25);
+}
+
 void train_initial(train_network *n, uint64_t seed) {
     double bound = 0;
     for (size_t i = 0; i < n->tensor_count; i++) {
@@ -81,5 +159,6 @@ void train_initial(train_network *n, uint64_t seed) {
         bound = bound_of(r, &t->spec, bound);
         if (r == FREQUENCIES) frequencies(n->config.spatial, t->spec.shape[1], n->parameters + t->at);
         else fill(r, bound, &random, t->count, n->parameters + t->at);
+        if (has_head_start(&n->config)) give_head_start(n, t);
     }
 }

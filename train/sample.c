@@ -11,14 +11,15 @@
 
    A model whose window follows the box (weights_config's frame) sees the user's box and what is around it, whatever the
    crop. So there the box comes first: the object's or its middle slice's in the whole case, each side a little off, as
-   users are; and the window, with its resized box, follows from it.
+   users are; and the window, with its contrast and its box, follows from it. A voxel of such a window is in the object when
+   more than half of what it covers is. Its contrast does not know of brightness, so that is not varied.
 
    The order of draws, so that a sample can be drawn again from its stream. Until the window shows something of the object,
    at most ATTEMPTS times:
      resized or cropped; of a crop: where its middle lies, which voxel of those; flips along z, y, x.
        framed: which kind of box; shifts of its low and its high side along z, along y, along x; flips along z, y, x.
-   Then: is the intensity scaled, by what if so; is it shifted, by what if so; and but for framed ones: which kind of box
-   (when there is one), its shifts at y0, x0, y1, x1. */
+   Then, but for framed ones: is the intensity scaled, by what if so; is it shifted, by what if so; which kind of box (when
+   there is one), its shifts at y0, x0, y1, x1. */
 #include <string.h>
 
 #include "train.h"
@@ -43,11 +44,12 @@ train_augmentation train_augmentation_default(void) {
 /* The voxel of the case that each index of the window shows, along z, y, x; −1: padding. Falls where the axis is flipped. */
 typedef struct view {
     int64_t *from[3];
-    vol_box box; /* framed: the box that the window follows, in the window; none: it fell between its voxels */
+    int64_t *covered; /* (window x) framed: how much of each voxel of a row is the object's */
 } view;
 
 static void lay_out(view *v, const vol_shape *window, nn_arena *arena) {
     for (int k = 0; k < 3; k++) v->from[k] = nn_arena_take(arena, (size_t)window->n[k], sizeof *v->from[k]);
+    v->covered = nn_arena_take(arena, (size_t)window->n[2], sizeof *v->covered);
 }
 
 size_t train_draw_bytes(const vol_shape *window) {
@@ -119,30 +121,8 @@ static vol_box draw_user_box(const train_case *c, const train_class *object, con
     return drawn;
 }
 
-/* The window follows a box: what it shows of the case is resized to it, as the session does. */
-static void draw_frame(const train_case *c, const train_class *object, const vol_shape *window,
-                       const train_augmentation *a, train_random *r, view *v) {
-    vol_box b = draw_user_box(c, object, a, r), frame = vol_frame(b, c->shape, a->frame);
-    vol_shape shape = vol_box_shape(frame);
-    for (int k = 0; k < 3; k++) b.lo[k] -= frame.lo[k], b.hi[k] -= frame.lo[k];
-    v->box = vol_resize_box(b, shape, *window);
-    for (int k = 0; k < 3; k++) {
-        resize_axis(shape.n[k], window->n[k], v->from[k]);
-        for (int64_t i = 0; i < window->n[k]; i++) v->from[k][i] += frame.lo[k];
-        if (!(train_random_uniform(r) < a->flip)) continue;
-        flip_axis(window->n[k], v->from[k]);
-        int64_t lo = v->box.lo[k];
-        if (lo >= 0) v->box.lo[k] = window->n[k] - 1 - v->box.hi[k], v->box.hi[k] = window->n[k] - 1 - lo;
-    }
-}
-
 static void draw_view(const train_case *c, const train_class *object, const vol_shape *window,
                       const train_augmentation *a, train_random *r, view *v) {
-    v->box = vol_box_none();
-    if (a->frame > 0) {
-        draw_frame(c, object, window, a, r, v);
-        return;
-    }
     bool cropped = train_random_choice(r, (double[]){a->resize, a->crop}, 2) == 1;
     int64_t middle[3] = {0};
     if (cropped) draw_middle(c, object, a, r, middle);
@@ -204,10 +184,10 @@ static void fill_image(const train_case *c, const vol_shape *window, const view 
     for (int64_t z = 0; z < window->n[0]; z++)
         for (int64_t y = 0; y < window->n[1]; y++) {
             bool inside = v->from[0][z] >= 0 && v->from[1][y] >= 0;
-            const float *row = inside ? c->image + (v->from[0][z] * n[1] + v->from[1][y]) * n[2] : c->image;
+            const real *row = inside ? c->image + (v->from[0][z] * n[1] + v->from[1][y]) * n[2] : c->image;
             for (int64_t x = 0; x < window->n[2]; x++) {
                 int64_t from = v->from[2][x];
-                float value = inside && from >= 0 ? row[from] : 0.0f;
+                float value = inside && from >= 0 ? (float)row[from] : 0.0f;
                 *image++ = (real)(value * factor + term);
             }
         }
@@ -236,12 +216,96 @@ static void draw_box(const vol_shape *window, const train_augmentation *a, train
     put_box(b, s);
 }
 
+/* ---- framed -------------------------------------------------------------------------------------------------- */
+
+/* Adds what the runs of a case's row cover of the window's voxels. weight: of the row in the window's row. */
+static void cover_row(const train_class *object, const train_case *c, int64_t z, int64_t y, vol_box frame,
+                      int64_t window, int64_t weight, int64_t *covered) {
+    int64_t row = (z * c->shape.n[1] + y) * c->shape.n[2], n = frame.hi[2] - frame.lo[2] + 1;
+    for (size_t i = first_run_after(object, (uint64_t)row); i < object->run_count; i++) {
+        int64_t from = (int64_t)object->runs[i].start - row, to = from + object->runs[i].count - 1;
+        if (from > frame.hi[2]) break;
+        from = (from > frame.lo[2] ? from : frame.lo[2]) - frame.lo[2];
+        to = (to < frame.hi[2] ? to : frame.hi[2]) - frame.lo[2];
+        if (to < from) continue;
+        for (int64_t x = from * window / n; x <= ((to + 1) * window - 1) / n; x++) {
+            vol_cell cell = vol_cell_of(x, n, window);
+            covered[x] += weight * vol_cell_share(&cell, from, to);
+        }
+    }
+}
+
+/* Truth of the window that shows a frame. False when it shows nothing of the object. */
+static bool cover(const train_case *c, const train_class *object, vol_box frame, const vol_shape *window,
+                  int64_t *covered, uint8_t *truth) {
+    vol_shape n = vol_box_shape(frame);
+    int64_t whole = n.n[0] * n.n[1] * n.n[2];
+    bool any = false;
+    for (int64_t z = 0; z < window->n[0]; z++)
+        for (int64_t y = 0; y < window->n[1]; y++) {
+            vol_cell cz = vol_cell_of(z, n.n[0], window->n[0]), cy = vol_cell_of(y, n.n[1], window->n[1]);
+            memset(covered, 0, (size_t)window->n[2] * sizeof *covered);
+            for (int64_t i = cz.first; i <= cz.last; i++)
+                for (int64_t j = cy.first; j <= cy.last; j++)
+                    cover_row(object, c, frame.lo[0] + i, frame.lo[1] + j, frame, window->n[2],
+                              vol_cell_share(&cz, i, i) * vol_cell_share(&cy, j, j), covered);
+            for (int64_t x = 0; x < window->n[2]; x++) {
+                *truth = 2 * covered[x] > whole;
+                if (*truth++) any = true;
+            }
+        }
+    return any;
+}
+
+/* Swaps the halves of an axis of the image, the truth and the box. */
+static void flip(const vol_shape *window, int axis, train_sample *s, vol_box *box) {
+    const int64_t *n = window->n;
+    for (int64_t z = 0; z < (axis == 0 ? n[0] / 2 : n[0]); z++)
+        for (int64_t y = 0; y < (axis == 1 ? n[1] / 2 : n[1]); y++)
+            for (int64_t x = 0; x < (axis == 2 ? n[2] / 2 : n[2]); x++) {
+                int64_t a[3] = {z, y, x}, b[3] = {z, y, x};
+                b[axis] = n[axis] - 1 - a[axis];
+                int64_t from = (a[0] * n[1] + a[1]) * n[2] + a[2], to = (b[0] * n[1] + b[1]) * n[2] + b[2];
+                real value = s->image[from];
+                uint8_t inside = s->truth[from];
+                s->image[from] = s->image[to], s->image[to] = value;
+                s->truth[from] = s->truth[to], s->truth[to] = inside;
+            }
+    int64_t lo = box->lo[axis];
+    box->lo[axis] = n[axis] - 1 - box->hi[axis], box->hi[axis] = n[axis] - 1 - lo;
+}
+
+static void draw_framed(const train_case *c, const train_class *object, const vol_shape *window,
+                        const train_augmentation *a, train_random *r, view *v, train_sample *out) {
+    bool flips[3];
+    vol_box b, frame;
+    out->empty = true;
+    for (int i = 0; i < ATTEMPTS && out->empty; i++) {
+        b = draw_user_box(c, object, a, r), frame = vol_frame(b, c->shape, a->frame);
+        for (int k = 0; k < 3; k++) flips[k] = train_random_uniform(r) < a->flip;
+        out->empty = !cover(c, object, frame, window, v->covered, out->truth);
+    }
+    vol_zoom(c->image, c->shape, frame, out->image, *window, 1);
+    b = vol_zoom_box(b, frame, *window);
+    vol_contrast(out->image, *window, b);
+    for (int k = 0; k < 3; k++)
+        if (flips[k]) flip(window, k, out, &b);
+    put_box(out->empty ? vol_box_none() : b, out);
+}
+
+/* ---- the sample ---------------------------------------------------------------------------------------------- */
+
 void train_draw(const train_case *c, size_t class_index, const vol_shape *window, const train_augmentation *a,
                 train_random *random, void *memory, train_sample *out) {
     const train_class *object = &c->classes[class_index];
     nn_arena arena = {.base = memory, .capacity = train_draw_bytes(window)};
     view v;
     lay_out(&v, window, &arena);
+    if (a->frame > 0) {
+        draw_framed(c, object, window, a, random, &v, out);
+        nn_arena_leave(memory, arena.used);
+        return;
+    }
     out->empty = true;
     for (int i = 0; i < ATTEMPTS && out->empty; i++) {
         draw_view(c, object, window, a, random, &v);
@@ -252,7 +316,6 @@ void train_draw(const train_case *c, size_t class_index, const vol_shape *window
         factor = 1 + train_random_between(random, -a->scale_range, a->scale_range);
     if (train_random_uniform(random) < a->shift) term = train_random_between(random, -a->shift_range, a->shift_range);
     fill_image(c, window, &v, (float)factor, (float)term, out->image);
-    if (a->frame > 0) put_box(out->empty ? vol_box_none() : v.box, out);
-    else draw_box(window, a, random, out);
+    draw_box(window, a, random, out);
     nn_arena_leave(memory, arena.used);
 }

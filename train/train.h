@@ -60,7 +60,7 @@ typedef struct train_class {
 typedef struct train_case {
     vol_shape shape; /* cropped */
     double spacing[3];
-    float *image; /* 0 … 1; in one piece of memory with the classes and their runs */
+    real *image; /* 0 … 1; in one piece of memory with the classes and their runs */
     train_class *classes;
     size_t class_count;
 } train_case;
@@ -88,8 +88,8 @@ typedef struct train_augmentation {
 train_augmentation train_augmentation_default(void);
 
 /* One example of a window. The caller owns the arrays (spatial). Box: bounds of what the window shows of the object, or those
-   of its middle slice (vol_mask_prompt_box), then extended in y and x. Framed: vol_resize_box of the box that the window
-   follows, those of the whole object or its middle slice with each side shifted. */
+   of its middle slice (vol_mask_prompt_box), then extended in y and x. Framed: vol_zoom_box of the box that the window
+   follows, those of the whole object or its middle slice with each side shifted; image: vol_zoom and vol_contrast. */
 typedef struct train_sample {
     real *image;
     uint8_t *truth; /* 1: inside */
@@ -175,7 +175,8 @@ void train_network_loss(train_network *n, const train_sample *sample, const trai
 
 /* Sets the parameters to what PyTorch's constructors draw, by kind of tensor: linear and transposed convolutions and their
    biases U(±1/√fan in), the GRU U(±1/√hidden), norms 1 and 0, embeddings normal, the Fourier features' matrix a period of one axis for each feature; position
-   embeddings normal with deviation 0.02, as MONAI has them; the second head (fc_coord) 0, so that no point moves at first. */
+   embeddings normal with deviation 0.02, as MONAI has them; the second head (fc_coord) 0, so that no point moves at first.
+   A model whose window follows the box is then given a head start: initial.c says what of. */
 void train_initial(train_network *n, uint64_t seed);
 
 /* ---- the optimiser (optimiser.c) ----------------------------------------------------------------------------- */

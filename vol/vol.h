@@ -50,12 +50,6 @@ vol_box vol_foreground_box(const real *image, vol_shape s);
 int64_t vol_nearest_source(int64_t i, int64_t in, int64_t out);
 /* The part `part` of out (o) = nearest resize of `in` (s). */
 void vol_resize_nearest(const real *in, vol_shape s, real *out, vol_shape o, vol_box part, int threads);
-/* out (window) = nearest resize of the part `view` of in (s). */
-void vol_zoom(const real *in, vol_shape s, vol_box view, real *out, vol_shape window, int threads);
-/* And back: the part `part` of the view in a volume (s) = trilinear resize of values (window) to the view's shape, voxel centres
-   over voxel centres, beyond the outer ones constant. */
-void vol_unzoom(const real *values, vol_shape window, vol_box view, vol_box part, vol_shape s, int threads,
-                real *volume);
 /* Box of the resized binary cube: the output indices whose source lies in the box (per axis the same as resizing the
    cube and taking the bounding box); empty when no source hits it. */
 vol_box vol_resize_box(vol_box b, vol_shape s, vol_shape o);
@@ -82,6 +76,35 @@ vol_box vol_frame(vol_box b, vol_shape s, unsigned margin);
    floor(max(0, window − extent)/2) and clamped as upstream does: lo ≥ 0; hi is inclusive but clamped to the axis length
    (so hi may equal s.n; vol_box_intersect with the volume gives the voxels it means). Empty u: vol_box_none. */
 vol_box vol_region(vol_box u, vol_shape s, vol_shape window);
+
+/* ---- frame.c: windows that follow a box ---------------------------------------------------------------------- */
+
+/* Voxel i of `window` ones that cover n voxels of an axis evenly: it covers `first` to `last`, some of them in part. */
+typedef struct vol_cell {
+    int64_t first, last;
+    int64_t begin, end, window; /* in voxels / window */
+} vol_cell;
+vol_cell vol_cell_of(int64_t i, int64_t n, int64_t window);
+/* How much of it lies in the voxels from … to: the whole is n. */
+int64_t vol_cell_share(const vol_cell *c, int64_t from, int64_t to);
+/* out (window) = the part `view` of in (s) resized to the window: each voxel the mean over what it covers. */
+void vol_zoom(const real *in, vol_shape s, vol_box view, real *out, vol_shape window, int threads);
+/* The voxel of the window that the centre of a voxel of the view falls into. */
+void vol_zoom_point(const int64_t at[3], vol_box view, vol_shape window, int64_t to[3]);
+/* A volume's box in the window, corner by corner; vol_box_none where it and the view do not meet. */
+vol_box vol_zoom_box(vol_box b, vol_box view, vol_shape window);
+/* The contrast that shows what the box (in the image, of shape s; not empty) holds. v becomes d/(1 + |d|/6), d = ±(v − m)/(c + a/20):
+   m and c are mean and deviation of the core, an ellipsoid with 0.6 of the box's axes in its middle; a is the deviation of
+   all; the sign makes the core brighter than what lies outside of the inscribed ellipsoid. So what is like the core is near 0 whatever the
+   scanner, and a faint border is not lost beside bone or air. An image of one value becomes 0. */
+#define VOL_CONTRAST_CORE 0.6
+#define VOL_CONTRAST_FLOOR 0.05
+#define VOL_CONTRAST_LIMIT 6.0
+void vol_contrast(real *image, vol_shape s, vol_box box);
+/* The part `part` of the view in a volume (s) = trilinear resize of values (window) to the view's shape, voxel centres
+   over voxel centres, beyond the outer ones constant. */
+void vol_unzoom(const real *values, vol_shape window, vol_box view, vol_box part, vol_shape s, int threads,
+                real *volume);
 
 /* ---- windows.c ----------------------------------------------------------------------------------------------- */
 
