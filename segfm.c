@@ -339,7 +339,7 @@ static void forget_object(segfm_session *s) {
     memset(s->mask, 0, vol_count(s->scan));
 }
 
-/* What the zoomed-out window shows from now on: the whole crop, or if there is one a box (of the crop) and what is around it. */
+/* What the zoomed-out window shows from now on: a box of the crop and what is around it, or without one the whole crop. */
 static void show(segfm_session *s, vol_box box) {
     bool whole = vol_box_is_empty(box);
     s->framed = box;

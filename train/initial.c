@@ -4,8 +4,6 @@
 
 #include "train.h"
 
-#include "../nn/math.h"
-
 typedef enum rule { ZERO, ONE, NORMAL, FREQUENCIES, POSITION, LINEAR, CONVOLUTION, GRU, LIKE_WEIGHT } rule;
 
 typedef struct kind {
@@ -74,11 +72,12 @@ static void fill(rule r, double bound, train_random *random, size_t count, real 
 
 /* ---- a head start ----------------------------------------------------------------------------------------------
 
-   A model whose window follows the box begins as one that lets what it sees through: each of the first 64 channels of a token is
-   the mean of one of its 4×4×4 parts, of which the upscaling makes the mask's voxels there: three of each voxel's channels begin as that mean,
-   its negative and its size. Blocks of the encoder begin as small changes (a quarter), the other channels as waves over the
-   window, and keys as queries, so that like looks at like: a token first at those around it (as do those of trained transformers:
-   Trockman and Kolter, Mimetic initialization of self-attention layers, 2023). docs/training.md tells what each gives. */
+   A model whose window follows the box begins as one that lets what it sees through: each of the first 64 channels of a token
+   is the mean of one of its 4×4×4 parts, of which the upscaling makes the mask's voxels there: three of each voxel's channels
+   begin as that mean where it is positive, its negative where it is not, and its size. Blocks of the encoder begin as small
+   changes (a quarter), the other channels as waves over the window, and keys as queries, so that like looks at like: a token
+   first at those around it (as do those of trained transformers: Trockman and Kolter, Mimetic initialization of self-attention
+   layers, 2023). docs/training.md tells what each gives. */
 
 enum { SIDE = 4, PARTS = SIDE * SIDE * SIDE };
 
@@ -133,6 +132,13 @@ static void lay_waves(const weights_config *c, real *w) {
                 }
 }
 
+/* w (q|k|v, dim, dim) */
+static void make_keys_queries(size_t dim, real *w) { memcpy(w + dim * dim, w, dim * dim * sizeof *w); }
+
+static void quarter(size_t count, real *w) {
+    for (size_t i = 0; i < count; i++) w[i] *= REAL_C(0.25);
+}
+
 static void give_head_start(const train_network *n, const train_tensor *t) {
     const weights_config *c = &n->config;
     const char *name = t->spec.name;
@@ -142,10 +148,8 @@ static void give_head_start(const train_network *n, const train_tensor *t) {
     else if (strstr(name, "output_upscaling.0.weight") != NULL) split_once(c, w);
     else if (strstr(name, "output_upscaling.3.weight") != NULL) split_again(c, w);
     else if (strstr(name, "position_embeddings") != NULL) lay_waves(c, w);
-    else if (block && strstr(name, "qkv") != NULL)
-        memcpy(w + (size_t)c->dim * c->dim, w, (size_t)c->dim * c->dim * sizeof *w);
-    else if (block && (strstr(name, "out_proj") != NULL || strstr(name, "linear2") != NULL))
-        for (size_t i = 0; i < t->count; i++) w[i] *= REAL_C(0.25);
+    else if (block && strstr(name, "qkv") != NULL) make_keys_queries(c->dim, w);
+    else if (block && (strstr(name, "out_proj") != NULL || strstr(name, "linear2") != NULL)) quarter(t->count, w);
 }
 
 void train_initial(train_network *n, uint64_t seed) {

@@ -174,9 +174,10 @@ void train_network_loss(train_network *n, const train_sample *sample, const trai
 /* ---- initial weights (initial.c) ----------------------------------------------------------------------------- */
 
 /* Sets the parameters to what PyTorch's constructors draw, by kind of tensor: linear and transposed convolutions and their
-   biases U(±1/√fan in), the GRU U(±1/√hidden), norms 1 and 0, embeddings normal, the Fourier features' matrix a period of one axis for each feature; position
-   embeddings normal with deviation 0.02, as MONAI has them; the second head (fc_coord) 0, so that no point moves at first.
-   A model whose window follows the box is then given a head start: initial.c says what of. */
+   biases U(±1/√fan in), the GRU U(±1/√hidden), norms 1 and 0, embeddings normal, the Fourier features' matrix a period of one
+   axis for each feature; position embeddings normal with deviation 0.02, as MONAI has them; the second head (fc_coord) 0, so
+   that no point moves at first. A model whose window follows the box is then given a head start, if its sizes allow: initial.c
+   says what of. */
 void train_initial(train_network *n, uint64_t seed);
 
 /* ---- the optimiser (optimiser.c) ----------------------------------------------------------------------------- */

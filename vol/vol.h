@@ -91,12 +91,14 @@ int64_t vol_cell_share(const vol_cell *c, int64_t from, int64_t to);
 void vol_zoom(const real *in, vol_shape s, vol_box view, real *out, vol_shape window, int threads);
 /* The voxel of the window that the centre of a voxel of the view falls into. */
 void vol_zoom_point(const int64_t at[3], vol_box view, vol_shape window, int64_t to[3]);
-/* A volume's box in the window, corner by corner; vol_box_none where it and the view do not meet. */
+/* A volume's box in the window, from the voxel of its low corner to that of its high one; vol_box_none where it and the view do
+   not meet. */
 vol_box vol_zoom_box(vol_box b, vol_box view, vol_shape window);
-/* The contrast that shows what the box (in the image, of shape s; not empty) holds. v becomes d/(1 + |d|/6), d = ±(v − m)/(c + a/20):
-   m and c are mean and deviation of the core, an ellipsoid with 0.6 of the box's axes in its middle; a is the deviation of
-   all; the sign makes the core brighter than what lies outside of the inscribed ellipsoid. So what is like the core is near 0 whatever the
-   scanner, and a faint border is not lost beside bone or air. An image of one value becomes 0. */
+/* The contrast that shows what the box (in the image, of shape s; not empty) holds. v becomes d/(1 + |d|/6),
+   d = ±(v − m)/(c + a/20): m and c are mean and deviation of the core, an ellipsoid with 0.6 of the box's axes in its middle (or
+   of all, where it is too small to have a voxel); a is the deviation of all; the sign makes the core brighter than what lies
+   outside of the inscribed ellipsoid (where nothing does: +). So what is like the core is near 0 whatever the scanner, and a
+   faint border is not lost beside bone or air. An image of one value becomes 0. */
 #define VOL_CONTRAST_CORE 0.6
 #define VOL_CONTRAST_FLOOR 0.05
 #define VOL_CONTRAST_LIMIT 6.0
