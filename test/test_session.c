@@ -1,6 +1,7 @@
 /* The whole way of a scan through the public API, against the pipeline fixture (PyTorch, float64), and the API's promises. */
-#include "bright.h"
+#include "../nn/segvol/segvol.h"
 #include "../vol/vol.h"
+#include "bright.h"
 #include "random.h"
 #include "tolerances.h"
 
@@ -358,7 +359,7 @@ static float *tiled(int64_t times) {
             for (int64_t x = 0; x < times * TX; x++) {
                 size_t i = (size_t)((z % TZ * TY + y % TY) * TX + x % TX);
                 bool corner = i == 0 || i == TILE - 1; /* so that nothing is cropped */
-                *to++ = corner || weights_uniform("test.tile", i) < 0.5 ? 200 : 100;
+                *to++ = corner ? 250 : (float)(100 + 50 * (int)(4 * weights_uniform("test.tile", i)));
             }
     return voxels;
 }
@@ -389,12 +390,12 @@ static bool take_tile(const float *logits, const int64_t at[3], float *out) {
 
 /* Shown a part of a scan, the model says what it says of that part alone. Box and margins are one tile of eight: 6 + 2·2,
    12 + 2·3, 24 + 6 and what is left of 6 at the border. */
-static void test_framed_part(const segfm_model *framed, const segfm_model *plain) {
+static void test_framed_part(const segfm_model *framed) {
     const int64_t at[3] = {TZ, TY, 0}, clicks[][3] = {{4, 9, 17}, {6, 5, 20}, {2, 12, 9}};
     const int64_t box[6] = {2, 3, 5, 7, 14, 28};
     float *small_voxels = tiled(1), *voxels = tiled(2), *want = malloc(TILE * sizeof *want),
           *got = malloc(TILE * sizeof *got), *logits = malloc(8 * TILE * sizeof *logits);
-    segfm_session *alone = session_of(plain, tile, true, small_voxels),
+    segfm_session *alone = session_of(framed, tile, false, small_voxels),
                   *part = session_of(framed, tiles, false, voxels);
     segfm_report report;
     int64_t moved[6];
@@ -446,26 +447,142 @@ static void test_framed_clicks(const segfm_model *framed, const segfm_model *pla
     free(voxels), free(want), free(got);
 }
 
-/* A view that is not the window's size: what vol_zoom and vol_unzoom make of it, told from where the logits change. */
-static void test_framed_size(const segfm_model *framed) {
-    float *voxels = tiled(2), *logits = malloc(8 * TILE * sizeof *logits);
+/* The network by itself, to be shown what vol.h says that a window shows. */
+typedef struct network {
+    segvol_model net;
+    segvol_workspace ws;
+    void *memory;
+    real *image, *embedding, *logits;
+} network;
+
+static segfm_status lay_out(network *n, const weights_file *file, nn_arena *arena) {
+    segfm_status status = segvol_model_bind(&n->net, file, true, arena, 1, NULL, NULL, NULL);
+    n->image = nn_arena_reals(arena, n->net.window_voxels);
+    n->embedding = nn_arena_reals(arena, segvol_image_count(&n->net));
+    n->logits = nn_arena_reals(arena, n->net.window_voxels);
+    return status == SEGFM_OK ? segvol_workspace_plan(&n->ws, &n->net, 4, 1, false, arena, NULL) : status;
+}
+
+static network framed_network(void) {
+    network n = {0};
+    io_buffer bytes = bright_framed_bytes(true, 25);
+    weights_file file;
+    nn_arena arena = {0};
+    CHECK(weights_open(bytes.data, bytes.size, &file, NULL) == SEGFM_OK && lay_out(&n, &file, &arena) == SEGFM_OK);
+    n.memory = aligned_reals(arena.used / sizeof(real) + 1);
+    arena = (nn_arena){.base = n.memory, .capacity = arena.used};
+    CHECK(lay_out(&n, &file, &arena) == SEGFM_OK);
+    weights_close(&file);
+    io_buffer_free(&bytes);
+    return n;
+}
+
+/* A scan whose foreground is not all of it: the large one with darkness around it. */
+static const vol_shape dark_shape = {{2 * TZ, 2 * TY, 2 * TX}};
+static const vol_box lit = {{1, 2, 3}, {2 * TZ - 3, 2 * TY - 2, 2 * TX - 6}};
+
+static float *dark_scan(void) {
+    float *voxels = tiled(2);
+    for (int64_t z = 0, i = 0; z < 2 * TZ; z++)
+        for (int64_t y = 0; y < 2 * TY; y++)
+            for (int64_t x = 0; x < 2 * TX; x++, i++) {
+                const vol_box at = {{z, y, x}, {z, y, x}};
+                if (vol_box_is_empty(vol_box_intersect(at, lit))) voxels[i] = 0;
+                else voxels[i] += (float)(x + 3 * y);
+            }
+    return voxels;
+}
+
+/* What the window shows of a box → n->image; returns the view, in the scan; *inside: the box in the window. */
+static vol_box show_box(network *n, const float *voxels, vol_box box, vol_box *inside) {
+    size_t count = vol_count(dark_shape);
+    real *image = malloc(count * sizeof *image), *crop = malloc(count * sizeof *crop);
+    vol_shape window = {{TZ, TY, TX}}, shape = vol_box_shape(lit);
+    vol_foreground stats;
+    vol_foreground_stats(voxels, count, 1, &stats);
+    vol_normalise(voxels, count, &stats, 1, image);
+    vol_crop(image, dark_shape, lit, crop);
+    box = vol_box_intersect(box, lit);
+    for (int k = 0; k < 3; k++) box.lo[k] -= lit.lo[k], box.hi[k] -= lit.lo[k];
+    vol_box view = vol_frame(box, shape, 25);
+    *inside = vol_zoom_box(box, view, window);
+    vol_zoom(crop, shape, view, n->image, window, 1);
+    vol_contrast(n->image, window, *inside);
+    for (int k = 0; k < 3; k++) view.lo[k] += lit.lo[k], view.hi[k] += lit.lo[k];
+    free(image), free(crop);
+    return view;
+}
+
+/* The network's logits of n->image and a box in it, over the view in the scan; −100 elsewhere. */
+static void logits_of(network *n, vol_box inside, vol_box view, float *out) {
+    real box[6], *logits = malloc(vol_count(dark_shape) * sizeof *logits);
+    for (int k = 0; k < 3; k++) box[k] = (real)inside.lo[k], box[3 + k] = (real)inside.hi[k];
+    segvol_encode(&n->net, &n->ws, n->image, n->embedding);
+    segvol_decode(&n->net, &n->ws, n->embedding, &(segvol_prompts){NULL, 0, box});
+    segvol_upsample(&n->net, &n->ws, 0, n->logits);
+    vol_fill(logits, dark_shape, vol_box_whole(dark_shape), -100);
+    vol_unzoom(n->logits, (vol_shape){{TZ, TY, TX}}, view, view, dark_shape, 1, logits);
+    for (size_t i = 0; i < vol_count(dark_shape); i++) out[i] = (float)logits[i];
+    free(logits);
+}
+
+static bool give_box(segfm_session *s, vol_box b, float *logits) {
+    const int64_t box[6] = {b.lo[0], b.lo[1], b.lo[2], b.hi[0], b.hi[1], b.hi[2]};
+    return segfm_box(s, box, NULL) == SEGFM_OK && segfm_logits(s, logits, 8 * TILE, NULL) == SEGFM_OK;
+}
+
+/* The session's logits are the network's, of the means and with the contrast that the box asks for: boxes smaller and larger
+   than the window, one that ends outside of the foreground, one voxel. */
+static void test_framed_window(const segfm_model *framed) {
+    static const vol_box boxes[] = {{{8, 10, 20}, {11, 14, 25}},
+                                    {{1, 2, 3}, {17, 34, 64}},
+                                    {{12, 20, 40}, {19, 35, 69}},
+                                    {{17, 34, 64}, {17, 34, 64}}};
+    float *voxels = dark_scan(), *got = malloc(8 * TILE * sizeof *got), *want = malloc(8 * TILE * sizeof *want);
     segfm_session *s = session_of(framed, tiles, false, voxels);
-    const int64_t boxes[][6] = {{8, 10, 20, 11, 14, 25}, {0, 0, 0, 19, 35, 69}, {19, 35, 69, 19, 35, 69}};
-    for (size_t i = 0; i < 3; i++) {
-        vol_box b = {{boxes[i][0], boxes[i][1], boxes[i][2]}, {boxes[i][3], boxes[i][4], boxes[i][5]}};
-        vol_box view = vol_frame(b, (vol_shape){{2 * TZ, 2 * TY, 2 * TX}}, 25);
+    network n = framed_network();
+    for (size_t i = 0; i < sizeof boxes / sizeof boxes[0]; i++) {
         segfm_report report;
+        vol_box inside, view = show_box(&n, voxels, boxes[i], &inside);
         size_t shown = 0;
-        CHECK(segfm_box(s, boxes[i], NULL) == SEGFM_OK && segfm_logits(s, logits, 8 * TILE, NULL) == SEGFM_OK);
+        logits_of(&n, inside, view, want);
+        CHECK(give_box(s, boxes[i], got));
+        CHECK(memcmp(got, want, 8 * TILE * sizeof *got) == 0);
         segfm_last_report(s, &report);
-        for (int k = 0; k < 3; k++) b.lo[k] -= view.lo[k], b.hi[k] -= view.lo[k];
-        b = vol_resize_box(b, vol_box_shape(view), (vol_shape){{TZ, TY, TX}});
-        for (int k = 0; k < 3; k++) CHECK(report.zoom_box[k] == b.lo[k] && report.zoom_box[3 + k] == b.hi[k]);
-        for (size_t v = 0; v < 8 * TILE; v++) shown += logits[v] != -100;
+        CHECK(report.crop[1] == lit.lo[1] && report.crop[5] == lit.hi[2]);
+        for (int k = 0; k < 3; k++) CHECK(report.zoom_box[k] == inside.lo[k] && report.zoom_box[3 + k] == inside.hi[k]);
+        for (size_t v = 0; v < 8 * TILE; v++) shown += got[v] != -100;
         CHECK(shown == vol_count(vol_box_shape(view)));
     }
     segfm_session_free(s);
-    free(voxels), free(logits);
+    free(n.memory), free(voxels), free(got), free(want);
+}
+
+/* Two boxes whose margins end at the same borders have the same view, but not the same contrast. */
+static void test_framed_contrast(const segfm_model *framed) {
+    static const vol_box boxes[] = {{{1, 2, 3}, {17, 34, 64}}, {{4, 7, 12}, {15, 29, 54}}};
+    float *voxels = dark_scan(), *got = malloc(8 * TILE * sizeof *got), *want[2];
+    segfm_session *s = session_of(framed, tiles, false, voxels);
+    network n = framed_network();
+    vol_box view[2], inside[2];
+    real *first = malloc(TILE * sizeof *first);
+    for (size_t i = 0; i < 2; i++) {
+        want[i] = malloc(8 * TILE * sizeof *want[i]);
+        view[i] = show_box(&n, voxels, boxes[i], &inside[i]);
+        if (i == 0) memcpy(first, n.image, TILE * sizeof *first);
+        logits_of(&n, inside[i], view[i], want[i]);
+    }
+    CHECK(memcmp(&view[0], &view[1], sizeof view[0]) == 0);
+    CHECK(memcmp(first, n.image, TILE * sizeof *first) != 0);
+    for (size_t round = 0; round < 6; round++) { /* every second time the same box once more */
+        segfm_report report;
+        CHECK(give_box(s, boxes[round / 2 % 2], got));
+        CHECK(memcmp(got, want[round / 2 % 2], 8 * TILE * sizeof *got) == 0);
+        segfm_last_report(s, &report);
+        CHECK(report.encoded == (round % 2 == 0) && report.reused == (round % 2 == 1));
+    }
+    segfm_session_free(s);
+    free(n.memory), free(voxels), free(got), free(want[0]), free(want[1]), free(first);
 }
 
 int main(void) {
@@ -485,9 +602,10 @@ int main(void) {
     test_odd_scans(model);
     test_outside(model);
     segfm_model *framed = bright_framed_model(true, 25);
-    test_framed_part(framed, model);
+    test_framed_part(framed);
     test_framed_clicks(framed, model);
-    test_framed_size(framed);
+    test_framed_window(framed);
+    test_framed_contrast(framed);
     test_same_bits_framed(framed);
     segfm_model_close(framed);
     fixture_close(&f);
