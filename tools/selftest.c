@@ -551,20 +551,24 @@ static segfm_status run_nearest(const nn_run *r, io_buffer *out, segfm_error *er
     return done(status == SEGFM_OK ? take(out, b[2], CROPPED, error) : status, b, COUNT_OF(b), error);
 }
 
-/* Parts of a volume in a window, and a window's values back in them: shrunk, enlarged, as large. */
+/* Parts of a volume in a window, with the contrast of a box in them, and a window's values back in them: shrunk, enlarged, as
+   large. */
 static segfm_status run_zoom(const nn_run *r, io_buffer *out, segfm_error *error) {
     enum { N = 7 * 40 * 50, WINDOW = 6 * 20 * 15 };
     const vol_shape in = {{7, 40, 50}}, window = {{6, 20, 15}};
     const vol_box views[] = {{{0, 1, 2}, {6, 38, 40}}, {{2, 10, 20}, {4, 22, 29}}, {{1, 5, 7}, {6, 24, 21}}};
+    const vol_box box = {{2, 9, 12}, {4, 20, 26}};
     real *b[] = {uniform("selftest.x", N, -1, 1), uniform("selftest.y", WINDOW, -30, 30), malloc(WINDOW * sizeof(real)),
                  malloc(N * sizeof(real))};
     if (b[0] == NULL || b[1] == NULL || b[2] == NULL || b[3] == NULL) return done(SEGFM_OK, b, COUNT_OF(b), error);
     segfm_status status = SEGFM_OK;
     for (size_t i = 0; status == SEGFM_OK && i < COUNT_OF(views); i++) {
         vol_zoom(b[0], in, views[i], b[2], window, r->threads);
+        status = take(out, b[2], WINDOW, error);
+        vol_contrast(b[2], window, vol_zoom_box(box, views[i], window));
         vol_fill(b[3], in, vol_box_whole(in), -100);
         vol_unzoom(b[1], window, views[i], views[i], in, r->threads, b[3]);
-        status = take(out, b[2], WINDOW, error);
+        if (status == SEGFM_OK) status = take(out, b[2], WINDOW, error);
         if (status == SEGFM_OK) status = take(out, b[3], N, error);
     }
     return done(status, b, COUNT_OF(b), error);
@@ -870,9 +874,10 @@ static segfm_status run_phantom(const nn_run *r, io_buffer *out, segfm_error *er
     return status;
 }
 
-static segfm_status draw_samples(const train_case *c, io_buffer *out, segfm_error *error) {
+static segfm_status draw_samples(const train_case *c, unsigned frame, io_buffer *out, segfm_error *error) {
     const vol_shape window = {{8, 32, 24}};
-    const train_augmentation a = train_augmentation_default();
+    train_augmentation a = train_augmentation_default();
+    a.frame = frame;
     size_t n = vol_count(window);
     real *b[] = {malloc(n * sizeof(real)), aligned_alloc(NN_ALIGN, train_draw_bytes(&window)), malloc(n)};
     segfm_status status = SEGFM_OK;
@@ -892,16 +897,24 @@ static segfm_status draw_samples(const train_case *c, io_buffer *out, segfm_erro
     return status;
 }
 
-static segfm_status run_sample(const nn_run *r, io_buffer *out, segfm_error *error) {
+/* frame: the model's. */
+static segfm_status sample_vector(unsigned frame, const nn_run *r, io_buffer *out, segfm_error *error) {
     const train_phantom_options size = {{16, 40, 44}, {16, 40, 44}};
     train_scan s = {0};
     train_case c = {0};
     segfm_status status = train_phantom(2, 1, &size, r->threads, &s, error);
     if (status == SEGFM_OK) status = train_case_make(s.voxels, s.labels, s.shape, s.spacing, 1, r->threads, &c, error);
-    if (status == SEGFM_OK) status = draw_samples(&c, out, error);
+    if (status == SEGFM_OK) status = draw_samples(&c, frame, out, error);
     train_case_free(&c);
     train_scan_free(&s);
     return status;
+}
+
+static segfm_status run_sample(const nn_run *r, io_buffer *out, segfm_error *error) {
+    return sample_vector(0, r, out, error);
+}
+static segfm_status run_sample_framed(const nn_run *r, io_buffer *out, segfm_error *error) {
+    return sample_vector(25, r, out, error);
 }
 
 /* A network in the making. */
@@ -1042,7 +1055,7 @@ static const vector vectors[] = {
     {"foreground", 0xa7ed9de8ac657e82U, run_foreground},
     {"normalise", 0xb2cdb00db88b474eU, run_normalise},
     {"nearest", 0xd04a2d7e12572e7dU, run_nearest},
-    {"zoom", 0xef666e17047733b4U, run_zoom},
+    {"zoom", 0x9322130868aecefcU, run_zoom},
     {"windows", 0x0e950ce72d7ea5f0U, run_windows},
     {"dice", 0x044a6f76c21a7cb7U, run_dice},
     {"distance", 0xf0c398bb9858911fU, run_distance},
@@ -1050,13 +1063,14 @@ static const vector vectors[] = {
     {"sampling", 0x0d39ca772cdfe421U, run_sampling},
     {"phantom", 0x3d978a5b9fe418d5U, run_phantom},
     {"sample", 0x5effb3750c9bb82dU, run_sample},
+    {"sample-framed", 0x8534f5746ff5f6e6U, run_sample_framed},
     {"tiny-encoder", 0x68dadb155e2808ccU, run_encoder},
     {"tiny-decoder", 0xd4277e502a87d7cbU, run_decoder},
     {"tiny-corrector", 0x68988be984d31e7eU, run_corrector},
     {"tiny-session", 0x92bc7771b3f8b40dU, run_session},
     {"training", 0xb85eb4a372674f1dU, run_training},
     {"tiny-clicks", 0x41501bde6d539032U, run_clicks},
-    {"tiny-framed", 0x05dd0b35e0bba301U, run_framed},
+    {"tiny-framed", 0xb4d3ea039ed37253U, run_framed},
 };
 static const vector full_vectors[] = {
     {"full-layer", 0xc29ff732b0384ca0U, run_full_layer},
