@@ -51,19 +51,25 @@ plant nn/math.h '1.0 / 5040.0' '1.0 / 5041.0'                                 # 
 plant nn/resize.c '((double)i + 0.5) - 0.5' '((double)i + 0.5) - 0.49'        # trilinear
 plant nn/segvol/prompt.c '0.5)) / (real)m->config.spatial\[2\]' '0.6)) / (real)m->config.spatial[2]' # a point's x
 plant vol/normalise.c '99.95 / 100' '99.94 / 100'                             # percentile
-plant vol/resize.c '(double)out - 0.5' '(double)out - 0.49'                       # a window's logits back in the scan
+plant vol/frame.c 'to + 1) \* c->window' 'to + 2) * c->window'                    # what a window's voxel covers
+plant vol/frame.c 'v \* v;' 'v;'                                              # the deviation of what a box holds
+plant vol/frame.c '? -1 : 1' '? 1 : -1'                                       # bright or dark
+plant vol/frame.c '(double)out - 0.5' '(double)out - 0.49'                        # a window's logits back in the scan
 plant vol/distance.c '(double)(2 \* (q' '(double)(3 * (q'                         # where parabolas cross
 plant vol/components.c 'run\[j\].end < run\[i\].begin' 'run[j].end <= run[i].begin' # corners that touch
 plant vol/surface.c '95 / 100.0' '94 / 100.0'                                 # HD95
 plant vol/click.c 'vol_mt_seed(&mt, 42)' 'vol_mt_seed(\&mt, 43)'              # which of equals is clicked
 plant vol/random.c '1812433253U' '1812433255U'                                # numpy's seeding
 plant train/initial.c '0.02 \*' '0.03 *'                                       # position embeddings
+plant train/initial.c 'o < 8 ? 1 : -1' 'o < 8 ? 1 : 1'                        # parts and their negatives
 plant train/optimiser.c '(double)(step + 1) /' '(double)step /'               # warm-up
 plant train/order.c 'place / o->cases' 'i / o->cases'                         # which pass a sample is of
 plant tools/train_checkpoint.c '2 \* bytes' '1 * bytes'                        # a resumed run's second moments
 plant tools/train_log.c '(off_t)bytes, SEEK_SET' '(off_t)size, SEEK_SET'      # a log that is cut, but written behind
 plant train/random.c '0x94D049BB133111EBU' '0x94D049BB133111EDU'             # streams
 plant train/sample.c 'side \* shift' 'shift'                                    # which way a box is extended
+plant train/sample.c '2 \* covered\[x\] > whole' '2 * covered[x] >= whole'      # half of a voxel is not inside
+plant train/sample.c 's->truth\[to\] = inside' 's->truth[from] = inside'        # a mirrored window's truth
 plant nn/gru.c 'n + z \* (old - n)' 'n - z * (old - n)'                         # the GRU's new state
 plant nn/attention.c 'query == first,' 'true,'                                # dK, dV: all but the last 16 queries lost
 plant nn/conv.c '\[tap_offset(grid, tap)\]' '[tap_offset(grid, tap ^ 1)]'       # gradient of the wrong tap
