@@ -648,10 +648,26 @@ static segfm_status choose(const char *value, const char *option, const char *co
                      n > 2 ? ", " : " or ", names[1], n > 2 ? " or " : "", n > 2 ? names[2] : "");
 }
 
+/* "decoder,spread" */
+static segfm_status read_parts(const char *list, unsigned *by, segfm_error *error) {
+    static const char *const names[] = {"decoder", "corrector", "spread"};
+    static const unsigned parts[] = {SEGFM_BY_DECODER, SEGFM_BY_CORRECTOR, SEGFM_BY_SPREAD};
+    *by = 0;
+    for (const char *p = list;; p++) {
+        size_t length = strcspn(p, ","), i = 0;
+        while (i < 3 && (strlen(names[i]) != length || strncmp(names[i], p, length) != 0)) i++;
+        if (i == 3)
+            return base_fail(error, SEGFM_BAD_USAGE, "--by: got %s, need one or more of decoder,corrector,spread",
+                             list);
+        *by |= parts[i];
+        p += length;
+        if (*p == '\0') return SEGFM_OK;
+    }
+}
+
 static segfm_status read_settings(settings *o, const char *clicks, const char *min_voxels, segfm_error *error) {
-    static const char *const parts[] = {"both", "decoder", "corrector"}, *const variants[] = {"seed", "upstream"};
-    static const unsigned by_parts[] = {SEGFM_BY_DECODER | SEGFM_BY_CORRECTOR, SEGFM_BY_DECODER, SEGFM_BY_CORRECTOR};
-    unsigned part = 0, variant = 0;
+    static const char *const variants[] = {"seed", "upstream"};
+    unsigned variant = 0;
     int64_t steps = 5;
     o->min_voxels = o->official ? 1 : 100; /* the script scores every class */
     segfm_status status = tool_need(o->csv, "--csv", error);
@@ -662,16 +678,14 @@ static segfm_status read_settings(settings *o, const char *clicks, const char *m
     if (status == SEGFM_OK && clicks != NULL) status = tool_integer(clicks, "--clicks", 0, MAX_CLICKS, &steps, error);
     if (status == SEGFM_OK && min_voxels != NULL)
         status = tool_integer(min_voxels, "--min-voxels", 1, INT64_MAX, &o->min_voxels, error);
-    if (status == SEGFM_OK) status = choose(o->by, "--by", parts, 3, &part, error);
     if (status == SEGFM_OK) status = choose(o->variant, "--variant", variants, 2, &variant, error);
     o->clicks = (int)steps;
     o->session = segfm_options_default();
     o->session.threads = o->common.threads;
     o->session.max_clicks = o->clicks > 0 ? o->clicks : 1;
-    o->session.click_by = by_parts[part];
     o->session.variant = variant == 0 ? SEGFM_SEED : SEGFM_UPSTREAM;
     if (!o->common.quiet) o->session.progress = tool_progress;
-    return status;
+    return status == SEGFM_OK && o->by != NULL ? read_parts(o->by, &o->session.click_by, error) : status;
 }
 
 segfm_status command_eval(int argc, char **argv, segfm_error *error) {

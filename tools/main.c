@@ -78,7 +78,7 @@ static const command commands[] = {
      "  --json        one object on one line\n"},
     {"eval", command_eval, "boxes and simulated clicks on labelled scans: how good is the model?",
      "segfm eval (--pairs LIST.tsv | --images DIR [--gts DIR]) [-w W] [--clicks 5] --csv OUT.csv [--official]\n"
-     "           [--save DIR] [--min-voxels 100] [--by both] [--variant seed]\n\n"
+     "           [--save DIR] [--min-voxels 100] [--by decoder,corrector,spread] [--variant seed]\n\n"
      "  For every class of every case: a box, then clicks, each in the middle of the largest error that is left. "
      "After\n"
      "  each step DSC, NSD (2 mm), HD95, ASD (mean of both ways) of the class by itself, into a row of OUT.csv:\n"
@@ -102,7 +102,7 @@ static const command commands[] = {
      "                  ones; spacing x,y,z taken for z,y,x; its draw among equal clicks; NSD 0 for a case's step "
      "whose\n"
      "                  mean DSC is at most 0.2; no boxes in the file: nothing found at step 0\n"
-     "  --by PART       what clicks go through: both, decoder or corrector\n"
+     "  --by PARTS      what clicks go through: all (default) or some of decoder,corrector,spread\n"
      "  --variant V     seed (default) or upstream (corrections as the published code makes them)\n\n"
      "  The box where a file has none: z from the object's first to its last slice, x and y from its middle slice (of "
      "those\n"
