@@ -412,6 +412,31 @@ static vol_box user_box(const segfm_session *s) {
     return s->has_box ? into_crop(s, s->actions[s->first].box) : vol_box_none();
 }
 
+/* What the window follows: the user's box, which grows when a click says that the object goes on where the window does not show
+   it: past the click by half of its distance from the box. */
+static vol_box followed_box(const segfm_session *s) {
+    vol_box b = user_box(s);
+    for (int i = 0; i < click_count(s) && !vol_box_is_empty(b); i++) {
+        vol_box at = into_crop(s, click_at(s, i)->box);
+        vol_box frame = vol_frame(b, s->cropped, s->net->config.frame);
+        if (!click_at(s, i)->foreground || vol_box_is_empty(at) || holds(frame, at)) continue;
+        for (int axis = 0; axis < 3; axis++) {
+            int64_t c = at.lo[axis], last = s->cropped.n[axis] - 1;
+            if (c > b.hi[axis]) b.hi[axis] = c + (c - b.hi[axis]) / 2;
+            if (c < b.lo[axis]) b.lo[axis] = c - (b.lo[axis] - c) / 2;
+            if (b.hi[axis] > last) b.hi[axis] = last;
+            if (b.lo[axis] < 0) b.lo[axis] = 0;
+        }
+    }
+    return b;
+}
+
+/* Does the window not show what it should with the clicks there are? */
+static bool must_move(const segfm_session *s) {
+    vol_box b = follows(s) ? followed_box(s) : vol_box_none();
+    return !vol_box_is_empty(b) && memcmp(&b, &s->framed, sizeof b) != 0;
+}
+
 static void box_as_reals(vol_box b, real out[6]) {
     if (vol_box_is_empty(b)) b = vol_box_none();
     for (int axis = 0; axis < 3; axis++) out[axis] = (real)b.lo[axis], out[3 + axis] = (real)b.hi[axis];
@@ -656,7 +681,7 @@ static segfm_status begin(segfm_session *s, segfm_error *error) {
     s->pass++;
     segfm_status status = go_on(s, 0, 1, error);
     if (status != SEGFM_OK) return status;
-    vol_box framed = follows(s) && !vol_box_is_empty(prompt) ? prompt : vol_box_none();
+    vol_box framed = follows(s) ? followed_box(s) : vol_box_none();
     if (memcmp(&framed, &s->framed, sizeof framed) != 0) show(s, framed);
     decode_zoom(s, clicks, s->zoom_low);
     compose(s, whole, 0);
@@ -865,14 +890,25 @@ static void abandon(segfm_session *s) {
     refresh(s, vol_box_whole(s->cropped));
 }
 
+/* The window moves: everything is made anew in it. To be cancelled before it begins, or not at all. */
+static segfm_status move_window(segfm_session *s, segfm_error *error) {
+    segfm_progress *progress = s->options.progress;
+    segfm_status status = go_on(s, 0, 1, error);
+    if (status != SEGFM_OK) return status;
+    s->options.progress = NULL;
+    status = rebuild(s, error);
+    s->options.progress = progress;
+    return status;
+}
+
 /* The action at the cursor, which moves past it. */
 static segfm_status do_next(segfm_session *s, segfm_error *error) {
     bool is_click = s->actions[s->cursor].kind == ACTION_CLICK;
     vol_box part = vol_box_whole(s->cropped);
     s->cursor++;
     find_object(s);
-    bool adds = is_click && click_count(s) > clicks_to_begin(s);
-    segfm_status status = adds ? add_click(s, &part, error) : rebuild(s, error);
+    bool adds = is_click && click_count(s) > clicks_to_begin(s), moves = adds && must_move(s);
+    segfm_status status = moves ? move_window(s, error) : adds ? add_click(s, &part, error) : rebuild(s, error);
     if (status != SEGFM_OK) {
         s->cursor--;
         find_object(s);
@@ -926,7 +962,14 @@ segfm_status segfm_undo(segfm_session *s, segfm_error *error) {
     const action *undone = &s->actions[--s->cursor];
     find_object(s);
     bool click = undone->kind == ACTION_CLICK && (s->has_box || click_count(s) > 0);
-    if (click) { /* the windows that show it forget it, and its correction goes */
+    if (click && must_move(s)) {
+        status = move_window(s, error);
+        if (status != SEGFM_OK) {
+            s->cursor++;
+            find_object(s);
+            return status;
+        }
+    } else if (click) { /* the windows that show it forget it, and its correction goes */
         vol_box part;
         status = decode_around(s, into_crop(s, undone->box), &part, error);
         if (status != SEGFM_OK) {
