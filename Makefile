@@ -175,9 +175,11 @@ install: all
 	install -m 644 $(BUILD)/libsegfm.a $(DESTDIR)$(PREFIX)/lib/libsegfm.a
 	sed -e '/#include "base\/status.h"/{r base/status.h' -e 'd}' segfm.h > $(BUILD)/segfm.h
 	install -m 644 $(BUILD)/segfm.h $(DESTDIR)$(PREFIX)/include/segfm.h
+	install -d $(DESTDIR)$(PREFIX)/share/segfm
+	install -m 644 weights/default.segfm $(DESTDIR)$(PREFIX)/share/segfm/default.segfm
 
 uninstall:
-	rm -f $(DESTDIR)$(PREFIX)/bin/segfm $(DESTDIR)$(PREFIX)/lib/libsegfm.a $(DESTDIR)$(PREFIX)/include/segfm.h
+	rm -f $(DESTDIR)$(PREFIX)/bin/segfm $(DESTDIR)$(PREFIX)/lib/libsegfm.a $(DESTDIR)$(PREFIX)/include/segfm.h $(DESTDIR)$(PREFIX)/share/segfm/default.segfm
 
 help:
 	@echo 'make            build ./segfm'

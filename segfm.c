@@ -168,15 +168,18 @@ struct segfm_session {
     segvol_corrector corrector;
     vol_samples samples;
     real *coordinates, *delta, *offset; /* (2K, 3), (2K), (2K, 3) */
-    int64_t *written;      /* (max_clicks, 2K) voxels of the crop, or of a window that follows the box … */
+    size_t most_written;                /* by a step */
+    int64_t *written;      /* (max_clicks, most_written) voxels of the crop, or of a window that follows the box … */
     real *written_logits;  /* … and their logits … */
     size_t *written_count; /* (max_clicks) … and how many there are */
+    void *spread_scratch;
 };
 
 segfm_options segfm_options_default(void) {
     const size_t megabytes = sizeof(size_t) < 8 ? 64 : 512; /* of address space; what is not used costs no memory */
-    return (segfm_options){
-        .click_by = SEGFM_BY_DECODER | SEGFM_BY_CORRECTOR, .max_clicks = 64, .cache_bytes = megabytes << 20};
+    return (segfm_options){.click_by = SEGFM_BY_DECODER | SEGFM_BY_CORRECTOR | SEGFM_BY_SPREAD,
+                           .max_clicks = 64,
+                           .cache_bytes = megabytes << 20};
 }
 
 static size_t points_of(const segvol_model *net) { return net->gru_count > 0 ? 2 * (size_t)net->config.topk : 0; }
@@ -209,8 +212,21 @@ static void plan_slots(segfm_session *s, nn_arena *arena) {
         s->slots[i] = (slot){.embedding = embeddings + i * image};
 }
 
+/* Clicks spread in windows that follow a box. */
+static bool may_spread(const segfm_session *s) {
+    return s->net->config.frame > 0 && (s->options.click_by & SEGFM_BY_SPREAD) != 0 && s->options.variant == SEGFM_SEED;
+}
+
 static segfm_status plan_corrector(segfm_session *s, nn_arena *arena, segfm_error *error) {
     size_t clicks = (size_t)s->options.max_clicks, points = points_of(s->net);
+    s->most_written = points;
+    if (may_spread(s)) {
+        s->most_written = nn_plus(points, s->net->window_voxels);
+        s->spread_scratch = nn_arena_take(arena, vol_spread_scratch(s->window, s->options.threads), 1);
+    }
+    s->written = nn_arena_take(arena, nn_times(clicks, s->most_written), sizeof *s->written);
+    s->written_logits = nn_arena_reals(arena, nn_times(clicks, s->most_written));
+    s->written_count = nn_arena_take(arena, clicks, sizeof *s->written_count);
     if (points == 0) return SEGFM_OK;
     vol_shape largest = s->scan; /* of what it may work in: the scan, or a window that follows the box */
     for (int axis = 0; axis < 3; axis++)
@@ -219,9 +235,6 @@ static segfm_status plan_corrector(segfm_session *s, nn_arena *arena, segfm_erro
     s->coordinates = nn_arena_reals(arena, 3 * points);
     s->delta = nn_arena_reals(arena, points);
     s->offset = nn_arena_reals(arena, 3 * points);
-    s->written = nn_arena_take(arena, nn_times(clicks, points), sizeof *s->written);
-    s->written_logits = nn_arena_reals(arena, nn_times(clicks, points));
-    s->written_count = nn_arena_take(arena, clicks, sizeof *s->written_count);
     return segvol_corrector_plan(&s->corrector, s->net, clicks, s->options.threads, arena, error);
 }
 
@@ -267,7 +280,7 @@ static segfm_status count_bytes(const segfm_model *model, const int64_t shape[3]
         return base_fail(error, SEGFM_BAD_USAGE,
                          "session options: got %d clicks and %d threads, need 1 to 65536 and at least 0",
                          options->max_clicks, options->threads);
-    if (options->click_by > (SEGFM_BY_DECODER | SEGFM_BY_CORRECTOR) || (unsigned)options->variant > SEGFM_UPSTREAM)
+    if (options->click_by > segfm_options_default().click_by || (unsigned)options->variant > SEGFM_UPSTREAM)
         return base_fail(error, SEGFM_BAD_USAGE, "session options: click_by or variant is none of its values");
     segfm_session s;
     nn_arena arena = {0};
@@ -397,6 +410,31 @@ static bool follows(const segfm_session *s) { return s->net->config.frame > 0 &&
 
 static vol_box user_box(const segfm_session *s) {
     return s->has_box ? into_crop(s, s->actions[s->first].box) : vol_box_none();
+}
+
+/* What the window follows: the user's box, which grows when a click says that the object goes on where the window does not show
+   it: past the click by half of its distance from the box. */
+static vol_box followed_box(const segfm_session *s) {
+    vol_box b = user_box(s);
+    for (int i = 0; i < click_count(s) && !vol_box_is_empty(b); i++) {
+        vol_box at = into_crop(s, click_at(s, i)->box);
+        vol_box frame = vol_frame(b, s->cropped, s->net->config.frame);
+        if (!click_at(s, i)->foreground || vol_box_is_empty(at) || holds(frame, at)) continue;
+        for (int axis = 0; axis < 3; axis++) {
+            int64_t c = at.lo[axis], last = s->cropped.n[axis] - 1;
+            if (c > b.hi[axis]) b.hi[axis] = c + (c - b.hi[axis]) / 2;
+            if (c < b.lo[axis]) b.lo[axis] = c - (b.lo[axis] - c) / 2;
+            if (b.hi[axis] > last) b.hi[axis] = last;
+            if (b.lo[axis] < 0) b.lo[axis] = 0;
+        }
+    }
+    return b;
+}
+
+/* Does the window not show what it should with the clicks there are? */
+static bool must_move(const segfm_session *s) {
+    vol_box b = follows(s) ? followed_box(s) : vol_box_none();
+    return !vol_box_is_empty(b) && memcmp(&b, &s->framed, sizeof b) != 0;
 }
 
 static void box_as_reals(vol_box b, real out[6]) {
@@ -529,9 +567,8 @@ static void upsample(segfm_session *s, const real *low) {
 
 /* The corrections, over logits of the decoder. */
 static void write_corrections(const segfm_session *s, real *logits) {
-    size_t points = points_of(s->net);
     for (size_t step = 0; step < s->steps; step++)
-        for (size_t i = step * points; i < step * points + s->written_count[step]; i++)
+        for (size_t i = step * s->most_written; i < step * s->most_written + s->written_count[step]; i++)
             logits[s->written[i]] = s->written_logits[i];
 }
 
@@ -644,7 +681,7 @@ static segfm_status begin(segfm_session *s, segfm_error *error) {
     s->pass++;
     segfm_status status = go_on(s, 0, 1, error);
     if (status != SEGFM_OK) return status;
-    vol_box framed = follows(s) && !vol_box_is_empty(prompt) ? prompt : vol_box_none();
+    vol_box framed = follows(s) ? followed_box(s) : vol_box_none();
     if (memcmp(&framed, &s->framed, sizeof framed) != 0) show(s, framed);
     decode_zoom(s, clicks, s->zoom_low);
     compose(s, whole, 0);
@@ -706,14 +743,21 @@ static segfm_status decode_around(segfm_session *s, vol_box voxel, vol_box *part
     return SEGFM_OK;
 }
 
-/* Where the corrector works: the region, or without one the view. Does it act on a click at this voxel of the crop? */
+/* Where corrections are made: the region, or without one the view. */
 static vol_box corrected_part(const segfm_session *s) { return s->has_region ? s->region : s->view; }
 
-static bool is_corrected(const segfm_session *s, vol_box voxel) {
-    return s->net->gru_count > 0 && (s->options.click_by & SEGFM_BY_CORRECTOR) != 0 && holds(corrected_part(s), voxel);
+static bool has_corrector(const segfm_session *s) {
+    return s->net->gru_count > 0 && (s->options.click_by & SEGFM_BY_CORRECTOR) != 0;
 }
 
-/* How many of the first `clicks` clicks were steps of the corrector. The published code has a block for each step, and none
+static bool spreads(const segfm_session *s) { return may_spread(s) && follows(s); }
+
+/* Is there a correction for a click at this voxel of the crop? */
+static bool is_corrected(const segfm_session *s, vol_box voxel) {
+    return (has_corrector(s) || spreads(s)) && holds(corrected_part(s), voxel);
+}
+
+/* How many of the first `clicks` clicks had a correction. The published code has a block for each step, and none
    after the last. */
 static size_t steps_of(const segfm_session *s, int clicks) {
     size_t steps = 0;
@@ -734,13 +778,35 @@ static void window_logits(segfm_session *s, int clicks) {
     }
 }
 
-/* One step of the corrector for the newest click → *part, the bounds of what it wrote. */
+/* The corrector's step for a click in a view → voxels and logits; returns how many. */
+static size_t corrector_step(segfm_session *s, const vol_view *view, const vol_point_click *at, int64_t *written,
+                             real *logits) {
+    size_t points = points_of(s->net), step = s->steps;
+    vol_variant variant = s->options.variant == SEGFM_UPSTREAM ? VOL_UPSTREAM : VOL_SEED;
+    vol_sample(view, variant, at, 1, NULL, NULL, s->options.threads, &s->samples);
+    vol_sample_state(view, variant, at, &s->samples, s->corrector.rows + step * 8 * points, s->coordinates);
+    segvol_corrector_step(s->net, &s->corrector, step, s->coordinates, s->delta, s->offset);
+    if (variant == VOL_UPSTREAM) memset(s->offset, 0, 3 * points * sizeof *s->offset); /* it knows no second head */
+    return vol_correction_writes(view, variant, &s->samples, s->delta, s->offset, written, logits);
+}
+
+/* Bounds of voxels of the crop. */
+static vol_box bounds_of(const segfm_session *s, const int64_t *voxels, size_t count) {
+    vol_box bounds = vol_box_none();
+    for (size_t i = 0; i < count; i++) {
+        int64_t x = voxels[i] % s->cropped.n[2], line = voxels[i] / s->cropped.n[2];
+        int64_t y = line % s->cropped.n[1], z = line / s->cropped.n[1];
+        bounds = vol_box_union(bounds, (vol_box){{z, y, x}, {z, y, x}});
+    }
+    return bounds;
+}
+
+/* The correction for the newest click: the corrector's step, then what spreads → *part, the bounds of what may have changed. */
 static void correct(segfm_session *s, vol_box *part) {
     const action *click = click_at(s, click_count(s) - 1);
-    size_t points = points_of(s->net), step = s->steps;
+    size_t step = s->steps, count = 0;
     *part = vol_box_none();
     if (steps_of(s, click_count(s)) == step) return;
-    vol_variant variant = s->options.variant == SEGFM_UPSTREAM ? VOL_UPSTREAM : VOL_SEED;
     vol_view view = {s->logits, s->cropped, corrected_part(s)};
     vol_point_click at = {.label = click->foreground};
     vol_box voxel = into_crop(s, click->box);
@@ -750,20 +816,16 @@ static void correct(segfm_session *s, vol_box *part) {
         view = (vol_view){s->part_logits, s->window, vol_box_whole(s->window)};
         vol_zoom_point(voxel.lo, s->view, s->window, at.at);
     }
-    vol_sample(&view, variant, &at, 1, NULL, NULL, s->options.threads, &s->samples);
-    vol_sample_state(&view, variant, &at, &s->samples, s->corrector.rows + step * 8 * points, s->coordinates);
-    segvol_corrector_step(s->net, &s->corrector, step, s->coordinates, s->delta, s->offset);
-    if (variant == VOL_UPSTREAM) memset(s->offset, 0, 3 * points * sizeof *s->offset); /* it knows no second head */
-    int64_t *written = s->written + step * points;
-    s->written_count[step] = vol_correction_writes(&view, variant, &s->samples, s->delta, s->offset, written,
-                                                   s->written_logits + step * points);
-    if (follows(s)) *part = s->view;
-    for (size_t i = 0; i < s->written_count[step] && !follows(s); i++) {
-        int64_t x = written[i] % s->cropped.n[2], line = written[i] / s->cropped.n[2];
-        int64_t y = line % s->cropped.n[1], z = line / s->cropped.n[1];
-        *part = vol_box_union(*part, (vol_box){{z, y, x}, {z, y, x}});
+    int64_t *written = s->written + step * s->most_written;
+    real *logits = s->written_logits + step * s->most_written;
+    if (has_corrector(s)) s->report.corrected = (int64_t)(count = corrector_step(s, &view, &at, written, logits));
+    if (spreads(s)) {
+        for (size_t i = 0; i < count; i++) s->part_logits[written[i]] = logits[i];
+        count += vol_spread(s->zoom_image, s->part_logits, s->window, &at, s->options.threads, s->spread_scratch,
+                            written + count, logits + count);
     }
-    s->report.corrected = (int64_t)s->written_count[step];
+    s->written_count[step] = count;
+    *part = follows(s) ? s->view : bounds_of(s, written, count);
     s->steps++;
 }
 
@@ -828,14 +890,25 @@ static void abandon(segfm_session *s) {
     refresh(s, vol_box_whole(s->cropped));
 }
 
+/* The window moves: everything is made anew in it. To be cancelled before it begins, or not at all. */
+static segfm_status move_window(segfm_session *s, segfm_error *error) {
+    segfm_progress *progress = s->options.progress;
+    segfm_status status = go_on(s, 0, 1, error);
+    if (status != SEGFM_OK) return status;
+    s->options.progress = NULL;
+    status = rebuild(s, error);
+    s->options.progress = progress;
+    return status;
+}
+
 /* The action at the cursor, which moves past it. */
 static segfm_status do_next(segfm_session *s, segfm_error *error) {
     bool is_click = s->actions[s->cursor].kind == ACTION_CLICK;
     vol_box part = vol_box_whole(s->cropped);
     s->cursor++;
     find_object(s);
-    bool adds = is_click && click_count(s) > clicks_to_begin(s);
-    segfm_status status = adds ? add_click(s, &part, error) : rebuild(s, error);
+    bool adds = is_click && click_count(s) > clicks_to_begin(s), moves = adds && must_move(s);
+    segfm_status status = moves ? move_window(s, error) : adds ? add_click(s, &part, error) : rebuild(s, error);
     if (status != SEGFM_OK) {
         s->cursor--;
         find_object(s);
@@ -889,7 +962,14 @@ segfm_status segfm_undo(segfm_session *s, segfm_error *error) {
     const action *undone = &s->actions[--s->cursor];
     find_object(s);
     bool click = undone->kind == ACTION_CLICK && (s->has_box || click_count(s) > 0);
-    if (click) { /* the windows that show it forget it, and its correction goes */
+    if (click && must_move(s)) {
+        status = move_window(s, error);
+        if (status != SEGFM_OK) {
+            s->cursor++;
+            find_object(s);
+            return status;
+        }
+    } else if (click) { /* the windows that show it forget it, and its correction goes */
         vol_box part;
         status = decode_around(s, into_crop(s, undone->box), &part, error);
         if (status != SEGFM_OK) {

@@ -64,10 +64,11 @@ size_t segfm_model_bytes(const segfm_model *model);
      1. joins the prompts, box and all clicks, of a new decoder pass over the windows that show its voxel (their embeddings
         are kept; a click outside of the region goes to the pass over the whole scan);
      2. lets the corrector, a GRU that remembers the clicks before, write new logits to up to 2K voxels of the region;
-     3. gives its own voxel its label, for certain.
+     3. where the window follows a box, spreads to the voxels around it that are as bright and labelled otherwise (vol_spread);
+     4. gives its own voxel its label, for certain.
    A model's file may say that its window follows the box. Then a box begins an object with one pass over the box and what
-   is around it, at the window's size, and no other: that is all that the model is shown, and a click outside of it changes
-   its own voxel only. Without a box such a model is used like any other.
+   is around it, at the window's size, and no other. A click outside of that which belongs to the object moves the window, so
+   that it shows it; one which does not changes its own voxel only. Without a box such a model is used like any other.
    The logits of a voxel are what the newest of these says, in this order: clicks on the voxel itself, corrections, the mean
    of the decoder's windows. So no later click undoes an earlier one, and what a session shows depends on the scan, the box
    and the clicks in their order alone: segfm_undo gives back the very bits that were there before. */
@@ -77,19 +78,20 @@ typedef struct segfm_session segfm_session;
    the cancelled undo or redo of one, change nothing; what else is cancelled leaves the session as segfm_reset does. */
 typedef bool segfm_progress(void *user, int64_t done, int64_t total);
 
-/* SEGFM_SEED: corrections as the model's description has them (and the step 3 above); SEGFM_UPSTREAM: as the published
+/* SEGFM_SEED: corrections as the model's description has them (and the steps 3 and 4 above); SEGFM_UPSTREAM: as the published
    code makes them, defects and all, for verification. */
 typedef enum segfm_variant { SEGFM_SEED, SEGFM_UPSTREAM } segfm_variant;
 
-/* What a click goes through, of the steps 1 and 2 above. */
-enum { SEGFM_BY_DECODER = 1, SEGFM_BY_CORRECTOR = 2 };
+/* What a click goes through, of the steps 1 to 3 above. */
+enum { SEGFM_BY_DECODER = 1, SEGFM_BY_CORRECTOR = 2, SEGFM_BY_SPREAD = 4 };
 
 /* Start from segfm_options_default(). */
 typedef struct segfm_options {
     int threads;    /* 0: all the machine has */
     bool zoom_only; /* stop after the pass over the whole scan at the window's size (no zoom-in) */
     segfm_variant variant;
-    unsigned click_by; /* SEGFM_BY_DECODER | SEGFM_BY_CORRECTOR; the corrector only where the model has one */
+    unsigned
+        click_by; /* any of SEGFM_BY_…; the corrector only where the model has one, spreading where its window follows the box */
     int max_clicks;    /* clicks that one object has room for; as many steps back are remembered */
     bool keep_objects; /* with room for segfm_labels: two bytes per voxel of the scan */
     /* For embeddings of windows, so that the next class or click need not encode them again. Part of segfm_session_bytes;

@@ -11,7 +11,7 @@ set -- --config recipes/phantoms.conf --out "$out/run" --resume
 "$segfm" train "$@" || exit 1
 echo "trained: $(wc -l <"$out/run/log.csv") lines of $out/run/log.csv, $(($(date +%s) - begun)) s this time"
 "$segfm" phantom --out "$out/unseen" --count "$cases" --seed 2026 --quiet || exit 1
-for by in both decoder corrector; do
+for by in decoder,corrector,spread decoder,corrector decoder corrector spread; do
     echo "--by $by"
     "$segfm" eval --pairs "$out/unseen/list.tsv" -w "$out/run/last.segfm" --by $by --csv "$out/$by.csv" --quiet |
         grep -E '^(cases|DSC|NSD) ' || exit 1

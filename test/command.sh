@@ -214,7 +214,7 @@ want 2 'need --pairs or --images' eval --pairs "$dir/pairs.tsv" --images "$dir" 
 want 2 'gts: goes with --images' eval --pairs "$dir/pairs.tsv" --gts "$dir" --csv "$dir/never.csv"
 want 2 'clicks: got 101' eval --pairs "$dir/pairs.tsv" --csv "$dir/never.csv" --clicks 101
 want 2 'min-voxels: got 0' eval --pairs "$dir/pairs.tsv" --csv "$dir/never.csv" --min-voxels 0
-want 2 'by: got gru, need both, decoder or corrector' eval --pairs "$dir/pairs.tsv" --csv "$dir/never.csv" --by gru
+want 2 'by: got gru, need one or more of decoder,corrector,spread' eval --pairs "$dir/pairs.tsv" --csv "$dir/never.csv" --by gru
 want 2 'variant: got x, need seed or upstream' eval --pairs "$dir/pairs.tsv" --csv "$dir/never.csv" --variant x
 want 3 'missing.tsv: ' eval --pairs "$dir/missing.tsv" --csv "$dir/never.csv"
 want 3 'missing: ' eval --images "$dir/missing" --csv "$dir/never.csv"

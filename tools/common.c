@@ -8,8 +8,37 @@
 
 #include "tools.h"
 
-/* Shipped weights do not exist yet: without -w the formula's are used, and said to be. */
-static const char default_weights[] = "formula:tiny";
+/* Where the default model may lie, seen from the program: beside it, installed, in the checkout, in a checkout's build/KIND. */
+static const char *const default_places[] = {"default.segfm", "../share/segfm/default.segfm", "weights/default.segfm",
+                                             "../../weights/default.segfm"};
+
+/* The program's folder with a slash; without /proc the current one. */
+static void find_program(char *out, size_t capacity) {
+    ssize_t length = readlink("/proc/self/exe", out, capacity - 1);
+    out[length > 0 ? length : 0] = '\0';
+    char *slash = strrchr(out, '/');
+    if (slash != NULL) slash[1] = '\0';
+    else base_format(out, capacity, "./");
+}
+
+/* The default model's file. Where it is said to be, it need not be: then reading it tells. */
+static segfm_status find_default(char *out, size_t capacity, segfm_error *error) {
+    const char *said = getenv("SEGFM_WEIGHTS");
+    char folder[4096];
+    if (said != NULL && said[0] != '\0') {
+        base_format(out, capacity, "%s", said);
+        return SEGFM_OK;
+    }
+    find_program(folder, sizeof folder);
+    for (size_t i = 0; i < sizeof default_places / sizeof default_places[0]; i++) {
+        if (strlen(folder) + strlen(default_places[i]) >= capacity) continue;
+        base_format(out, capacity, "%s%s", folder, default_places[i]);
+        if (access(out, R_OK) == 0) return SEGFM_OK;
+    }
+    return base_fail(error, SEGFM_BAD_USAGE,
+                     "no weights: got no -w, and default.segfm is neither beside the program nor in ../share/segfm; "
+                     "-w FILE or SEGFM_WEIGHTS=FILE says where they are");
+}
 
 segfm_status tool_formula_bytes(const weights_config *config, io_buffer *out, segfm_error *error) {
     weights_write_options options = {
@@ -47,14 +76,12 @@ segfm_status tool_model_open(const char *path, const tool_common *common, bool c
                              segfm_error *error) {
     const unsigned char *bytes = NULL;
     size_t size = 0;
-    if (path == NULL) {
-        path = default_weights;
-        if (!common->quiet)
-            fputs("segfm: no weights given (-w): using pseudo-random ones, which show that everything runs but find no "
-                  "anatomy\n",
-                  stderr);
-    }
-    segfm_status status = tool_weights_bytes(path, out, &bytes, &size, error);
+    char found[4096];
+    segfm_status status = path == NULL ? find_default(found, sizeof found, error) : SEGFM_OK;
+    *out = (tool_model){0};
+    if (status != SEGFM_OK) return status;
+    if (path == NULL) path = found;
+    status = tool_weights_bytes(path, out, &bytes, &size, error);
     if (status != SEGFM_OK) return status;
     segfm_model_options options = segfm_model_options_default();
     options.threads = common->threads;

@@ -19,7 +19,7 @@ enum { MAX_CLICKS = 100 };
 
 typedef struct settings {
     tool_common common;
-    const char *pairs, *images, *gts, *weights, *csv, *save, *by, *variant;
+    const char *pairs, *images, *gts, *weights, *csv, *save, *by, *variant, *labels;
     bool official;
     int clicks;
     int64_t min_voxels;
@@ -219,6 +219,17 @@ static segfm_status find_box(subject *s, uint32_t place, row *r, segfm_error *er
     return SEGFM_OK;
 }
 
+/* Is the label one of "3,17,4"? No list names them all. */
+static bool is_listed(const char *list, unsigned label) {
+    bool found = list == NULL;
+    while (list != NULL && *list != '\0' && !found) {
+        char *end;
+        found = strtoul(list, &end, 10) == label;
+        list = *end == ',' ? end + 1 : "";
+    }
+    return found;
+}
+
 /* A row for each class of the truth with enough voxels. Boxes are those of the labels in ascending order, or of the labels
    1 to their number, some of which the truth may lack. */
 static segfm_status find_classes(subject *s, size_t number, results *out, segfm_error *error) {
@@ -238,6 +249,7 @@ static segfm_status find_classes(subject *s, size_t number, results *out, segfm_
         if (r.voxels == 0) continue;
         uint32_t index = s->c.classes == present ? place : label - 1;
         place++;
+        if (!is_listed(s->o->labels, label)) continue;
         if (r.voxels < (uint64_t)s->o->min_voxels) {
             out->small++;
             continue;
@@ -648,10 +660,38 @@ static segfm_status choose(const char *value, const char *option, const char *co
                      n > 2 ? ", " : " or ", names[1], n > 2 ? " or " : "", n > 2 ? names[2] : "");
 }
 
+/* "decoder,spread" */
+static segfm_status read_parts(const char *list, unsigned *by, segfm_error *error) {
+    static const char *const names[] = {"decoder", "corrector", "spread"};
+    static const unsigned parts[] = {SEGFM_BY_DECODER, SEGFM_BY_CORRECTOR, SEGFM_BY_SPREAD};
+    *by = 0;
+    for (const char *p = list;; p++) {
+        size_t length = strcspn(p, ","), i = 0;
+        while (i < 3 && (strlen(names[i]) != length || strncmp(names[i], p, length) != 0)) i++;
+        if (i == 3)
+            return base_fail(error, SEGFM_BAD_USAGE, "--by: got %s, need one or more of decoder,corrector,spread",
+                             list);
+        *by |= parts[i];
+        p += length;
+        if (*p == '\0') return SEGFM_OK;
+    }
+}
+
+static segfm_status check_labels(const char *list, segfm_error *error) {
+    for (const char *p = list;; p++) {
+        size_t digits = strspn(p, "0123456789");
+        unsigned long label = strtoul(p, NULL, 10);
+        p += digits;
+        if (digits == 0 || digits > 5 || label < 1 || label >= TOOL_LABELS || (*p != ',' && *p != '\0'))
+            return base_fail(error, SEGFM_BAD_USAGE, "--labels: got %s, need labels of 1 to %d, like 3,17,4", list,
+                             TOOL_LABELS - 1);
+        if (*p == '\0') return SEGFM_OK;
+    }
+}
+
 static segfm_status read_settings(settings *o, const char *clicks, const char *min_voxels, segfm_error *error) {
-    static const char *const parts[] = {"both", "decoder", "corrector"}, *const variants[] = {"seed", "upstream"};
-    static const unsigned by_parts[] = {SEGFM_BY_DECODER | SEGFM_BY_CORRECTOR, SEGFM_BY_DECODER, SEGFM_BY_CORRECTOR};
-    unsigned part = 0, variant = 0;
+    static const char *const variants[] = {"seed", "upstream"};
+    unsigned variant = 0;
     int64_t steps = 5;
     o->min_voxels = o->official ? 1 : 100; /* the script scores every class */
     segfm_status status = tool_need(o->csv, "--csv", error);
@@ -662,26 +702,33 @@ static segfm_status read_settings(settings *o, const char *clicks, const char *m
     if (status == SEGFM_OK && clicks != NULL) status = tool_integer(clicks, "--clicks", 0, MAX_CLICKS, &steps, error);
     if (status == SEGFM_OK && min_voxels != NULL)
         status = tool_integer(min_voxels, "--min-voxels", 1, INT64_MAX, &o->min_voxels, error);
-    if (status == SEGFM_OK) status = choose(o->by, "--by", parts, 3, &part, error);
     if (status == SEGFM_OK) status = choose(o->variant, "--variant", variants, 2, &variant, error);
     o->clicks = (int)steps;
     o->session = segfm_options_default();
     o->session.threads = o->common.threads;
     o->session.max_clicks = o->clicks > 0 ? o->clicks : 1;
-    o->session.click_by = by_parts[part];
     o->session.variant = variant == 0 ? SEGFM_SEED : SEGFM_UPSTREAM;
     if (!o->common.quiet) o->session.progress = tool_progress;
-    return status;
+    if (status == SEGFM_OK && o->by != NULL) status = read_parts(o->by, &o->session.click_by, error);
+    return status == SEGFM_OK && o->labels != NULL ? check_labels(o->labels, error) : status;
 }
 
 segfm_status command_eval(int argc, char **argv, segfm_error *error) {
     settings o = {0};
     const char *clicks = NULL, *min_voxels = NULL;
-    const tool_option options[] = {
-        {"--pairs", .value = &o.pairs}, {"--images", .value = &o.images},       {"--gts", .value = &o.gts},
-        {"-w", .value = &o.weights},    {"--clicks", .value = &clicks},         {"--csv", .value = &o.csv},
-        {"--save", .value = &o.save},   {"--min-voxels", .value = &min_voxels}, {"--official", .flag = &o.official},
-        {"--by", .value = &o.by},       {"--variant", .value = &o.variant},     {0}};
+    const tool_option options[] = {{"--pairs", .value = &o.pairs},
+                                   {"--images", .value = &o.images},
+                                   {"--gts", .value = &o.gts},
+                                   {"-w", .value = &o.weights},
+                                   {"--clicks", .value = &clicks},
+                                   {"--csv", .value = &o.csv},
+                                   {"--save", .value = &o.save},
+                                   {"--min-voxels", .value = &min_voxels},
+                                   {"--official", .flag = &o.official},
+                                   {"--by", .value = &o.by},
+                                   {"--variant", .value = &o.variant},
+                                   {"--labels", .value = &o.labels},
+                                   {0}};
     segfm_status status = tool_parse(argc, argv, options, NULL, 0, &o.common, error);
     if (status == SEGFM_OK) status = read_settings(&o, clicks, min_voxels, error);
     if (status != SEGFM_OK) return status;

@@ -15,7 +15,7 @@ static const command commands[] = {
     {"segment", command_segment, "a scan, a box, clicks → a mask",
      "segfm segment -i SCAN [-w W] [--box x0,y0,z0,x1,y1,z1] [--click x,y,z,+|-]... -o MASK.nii.gz\n\n"
      "  -i SCAN       .nii, .nii.gz, .hdr/.img, or a challenge .npz\n"
-     "  -w W          weights file, or formula:tiny, formula:full (default: formula:tiny)\n"
+     "  -w W          weights file, or formula:tiny, formula:full (default: the model that comes with segfm)\n"
      "  --box B       first and last voxel of the object along each axis, inclusive\n"
      "  --click C     a voxel and + (belongs to the object) or - (does not); applied in order, after the box\n"
      "  --world       the numbers of --box and --click are millimetres, through the scan's affine\n"
@@ -78,7 +78,7 @@ static const command commands[] = {
      "  --json        one object on one line\n"},
     {"eval", command_eval, "boxes and simulated clicks on labelled scans: how good is the model?",
      "segfm eval (--pairs LIST.tsv | --images DIR [--gts DIR]) [-w W] [--clicks 5] --csv OUT.csv [--official]\n"
-     "           [--save DIR] [--min-voxels 100] [--by both] [--variant seed]\n\n"
+     "           [--save DIR] [--min-voxels 100] [--labels L,L…] [--by decoder,corrector,spread] [--variant seed]\n\n"
      "  For every class of every case: a box, then clicks, each in the middle of the largest error that is left. "
      "After\n"
      "  each step DSC, NSD (2 mm), HD95, ASD (mean of both ways) of the class by itself, into a row of OUT.csv:\n"
@@ -96,13 +96,14 @@ static const command commands[] = {
      "  --gts DIR       gts are in files of the same names here\n"
      "  --clicks N      steps after the box (default 5)\n"
      "  --min-voxels N  smaller classes are not scored (default 100; with --official 1)\n"
+     "  --labels L,L…   only these labels of the truth\n"
      "  --save DIR      DIR/NAME.nii.gz or .npz (segs): the last masks with the truth's labels, later classes over\n"
      "                  earlier ones; DIR/prompts.tsv: boxes and clicks as `segment` takes them\n"
      "  --official      as the challenge's script: all classes step by step in one label map, later ones over earlier\n"
      "                  ones; spacing x,y,z taken for z,y,x; its draw among equal clicks; NSD 0 for a case's step "
      "whose\n"
      "                  mean DSC is at most 0.2; no boxes in the file: nothing found at step 0\n"
-     "  --by PART       what clicks go through: both, decoder or corrector\n"
+     "  --by PARTS      what clicks go through: all (default) or some of decoder,corrector,spread\n"
      "  --variant V     seed (default) or upstream (corrections as the published code makes them)\n\n"
      "  The box where a file has none: z from the object's first to its last slice, x and y from its middle slice (of "
      "those\n"

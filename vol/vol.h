@@ -345,6 +345,20 @@ void vol_sample_state(const vol_view *v, vol_variant variant, const vol_point_cl
 size_t vol_correction_writes(const vol_view *v, vol_variant variant, const vol_samples *s, const real *delta,
                              const real *offset, int64_t *voxel, real *value);
 
+/* ---- spread.c ------------------------------------------------------------------------------------------------ */
+
+/* What a click says of the voxels around it (ours; SPEC has no such step). The click lies deep in an error, so where its border
+   with what is labelled right begins, and what is as bright as the clicked voxel, is likely to be wrong too. With distances in
+   voxels, d to the click, e to the nearest voxel that is labelled as the click is (r: the click's own e; 20 where there is none),
+   and w the mean of the image over a voxel and its neighbours, the log odds that a voxel with the other label is wrong are taken as
+       3.2 + 0.3·r − d·(0.6/r + 0.15) − e·(0.45/r + 0.3) − 1.2·|w − w(click)|        for d ≤ 3.5·r + 3
+   (a logistic regression on simulated clicks, rounded; docs/training.md). Those for whom they are positive: voxel (raster index, ascending)
+   and value, the new logit: the odds, at most 8, at least 4 for the click's own voxel, negative for label 0. Returns how many, at most all.
+   image: of vol_contrast. click: in s. scratch: vol_spread_scratch bytes, NN_ALIGN-aligned. */
+size_t vol_spread_scratch(vol_shape s, int threads);
+size_t vol_spread(const real *image, const real *logits, vol_shape s, const vol_point_click *click, int threads,
+                  void *scratch, int64_t *voxel, real *value);
+
 /* ---- overlap.c ----------------------------------------------------------------------------------------------- */
 
 /* Dice of label `label` in two label maps: 2·|A∩B|/(|A|+|B|); NAN when both are empty (undefined, to be counted). */
