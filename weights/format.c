@@ -204,7 +204,7 @@ static segfm_status check_table(const unsigned char *bytes, size_t n, const weig
 }
 
 static segfm_status open_file(const unsigned char *bytes, size_t n, weights_file *w, segfm_error *error) {
-    weights_layout l;
+    weights_layout l = {0};
     segfm_status status = read_layout(bytes, n, &l, error);
     if (status == SEGFM_OK) status = check_zero(bytes, 48, LAYOUT_FIXED_BYTES, error);
     if (status == SEGFM_OK) status = read_config(bytes, &l, &w->config, error);
