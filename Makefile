@@ -35,7 +35,7 @@ TOOL_OBJ = $(TOOL_SRC:%.c=$(BUILD)/%.o)
 TESTS = $(patsubst test/%.c,$(BUILD)/test/%,$(wildcard test/test_*.c))
 
 .DEFAULT_GOAL = all
-.PHONY: all native tests everything test demo demo-scan verify bench bench-metrics bench-training conformance sanitize soak kills learn valgrind planted amalgamation lint format clean install uninstall help
+.PHONY: all native tests everything test demo demo-scan verify bench bench-metrics bench-training conformance sanitize soak kills learn valgrind planted amalgamation footprint lint format clean install uninstall help
 
 all: $(BUILD)/segfm
 	@ln -sf $(BUILD)/segfm segfm
@@ -164,6 +164,11 @@ amalgamation:
 	@$(MAKE) --no-print-directory -s -j2 $(BUILD)/segfm
 	@scripts/amalgamation.sh $(BUILD) $(CC)
 
+# What the library takes of a Cortex-M, and the same bits there, on emulated boards.
+footprint:
+	@$(MAKE) --no-print-directory -s -j2 $(BUILD)/segfm
+	@scripts/footprint.sh $(BUILD)/segfm
+
 lint:
 	@scripts/lint.sh
 
@@ -200,6 +205,7 @@ help:
 	@echo 'make valgrind   the tests under valgrind'
 	@echo 'make planted    wrong numbers planted in a copy of the tree: does a test notice each?'
 	@echo 'make amalgamation  the library as two files (build/amalgamation), tested as compiled by gcc, clang and tcc; no heap, no stdio'
+	@echo 'make footprint  bytes of code, model, session and stack on Arm Cortex-M, and the same bits there (emulated; WEIGHTS=file)'
 	@echo 'make lint       warnings of gcc and clang as errors, and what the house rules forbid'
 	@echo 'make format     lays all sources out with clang-format'
 	@echo 'make install    to PREFIX (/usr/local), honours DESTDIR; make uninstall'
