@@ -35,7 +35,7 @@ TOOL_OBJ = $(TOOL_SRC:%.c=$(BUILD)/%.o)
 TESTS = $(patsubst test/%.c,$(BUILD)/test/%,$(wildcard test/test_*.c))
 
 .DEFAULT_GOAL = all
-.PHONY: all native tests everything test demo demo-scan verify bench bench-metrics bench-training conformance sanitize soak kills learn valgrind planted lint format clean install uninstall help
+.PHONY: all native tests everything test demo demo-scan verify bench bench-metrics bench-training conformance sanitize soak kills learn valgrind planted amalgamation footprint lint format clean install uninstall help
 
 all: $(BUILD)/segfm
 	@ln -sf $(BUILD)/segfm segfm
@@ -159,6 +159,16 @@ kills:
 planted:
 	@scripts/planted.sh
 
+# The library as one file, build/amalgamation/segfm_amalgamation.c beside segfm.h; compiled and tested like the tree.
+amalgamation:
+	@$(MAKE) --no-print-directory -s -j2 $(BUILD)/segfm
+	@scripts/amalgamation.sh $(BUILD) $(CC)
+
+# What the library takes of a Cortex-M, and the same bits there, on emulated boards.
+footprint:
+	@$(MAKE) --no-print-directory -s -j2 $(BUILD)/segfm
+	@scripts/footprint.sh $(BUILD)/segfm
+
 lint:
 	@scripts/lint.sh
 
@@ -196,6 +206,8 @@ help:
 	@echo 'make kills      100 kills of training runs at random moments: does a resumed one end with the same bits?'
 	@echo 'make valgrind   the tests under valgrind'
 	@echo 'make planted    wrong numbers planted in a copy of the tree: does a test notice each?'
+	@echo 'make amalgamation  the library as two files (build/amalgamation), tested as compiled by gcc, clang and tcc; no heap, no stdio'
+	@echo 'make footprint  bytes of code, model, session and stack on Arm Cortex-M, and the same bits there (emulated; WEIGHTS=file)'
 	@echo 'make lint       warnings of gcc and clang as errors, and what the house rules forbid'
 	@echo 'make format     lays all sources out with clang-format'
 	@echo 'make install    to PREFIX (/usr/local), honours DESTDIR; make uninstall'

@@ -15,7 +15,9 @@
 #include "segfm.h"
 
 #include <math.h>
+#ifndef SEGFM_NO_MALLOC
 #include <stdlib.h>
+#endif
 #include <string.h>
 
 #include "nn/segvol/segvol.h"
@@ -23,62 +25,105 @@
 
 /* ---- model --------------------------------------------------------------------------------------------------- */
 
-struct segfm_model {
+struct segfm_model { /* first in its memory, the weights follow */
     segvol_model net;
-    void *memory;
+    void *owned; /* memory to free, or NULL */
     size_t bytes;
 };
 
+/* All that is ever allocated, for a model or a session whose caller gives no memory. With SEGFM_NO_MALLOC nothing is, and the
+   library needs no heap. */
+#ifndef SEGFM_NO_MALLOC
 static void *aligned_memory(size_t bytes) {
     size_t rounded;
     if (!base_add(bytes, NN_ALIGN - 1, &rounded)) return NULL;
     return aligned_alloc(NN_ALIGN, rounded / NN_ALIGN * NN_ALIGN);
 }
 
+static void give_back(void *owned) { free(owned); }
+#else
+static void *aligned_memory(size_t bytes) {
+    (void)bytes;
+    return NULL;
+}
+
+static void give_back(void *owned) { (void)owned; }
+#endif
+
 static segfm_status no_memory(size_t bytes, segfm_error *error) {
     return base_fail(error, SEGFM_NO_MEMORY, "memory: got none, need %zu bytes", bytes);
 }
 
-segfm_model_options segfm_model_options_default(void) { return (segfm_model_options){.corrector = true}; }
-
-/* Binds file to model: once counting, once for real. */
-static segfm_status bind(segfm_model *model, const weights_file *file, const segfm_model_options *options,
-                         segfm_error *error) {
-    nn_arena arena = {0};
-    int threads = nn_threads(options->threads);
-    segfm_status status = segvol_model_bind(&model->net, file, options->corrector, &arena, threads, NULL, NULL, error);
-    if (status != SEGFM_OK) return status;
-    model->bytes = arena.used;
-    model->memory = aligned_memory(arena.used);
-    if (model->memory == NULL) return no_memory(arena.used, error);
-    arena = (nn_arena){.base = model->memory, .capacity = arena.used};
-    return segvol_model_bind(&model->net, file, options->corrector, &arena, threads, options->done, options->done_user,
-                             error);
+/* *memory of `size` bytes, or NULL, becomes memory of `need` bytes; *owned: what is to be given back. */
+static segfm_status find_memory(const char *what, size_t need, void **memory, size_t size, void **owned,
+                                segfm_error *error) {
+    *owned = NULL;
+    if (*memory == NULL) {
+        *memory = *owned = aligned_memory(need);
+        return *memory != NULL ? SEGFM_OK : no_memory(need, error);
+    }
+    if (size < need || (uintptr_t)*memory % NN_ALIGN != 0)
+        return base_fail(error, SEGFM_BAD_USAGE, "%s memory: got %zu bytes, need %zu, %d-byte aligned", what, size,
+                         need, NN_ALIGN);
+    return SEGFM_OK;
 }
 
-segfm_status segfm_model_open(const void *bytes, size_t size, const segfm_model_options *options, segfm_model **out,
-                              segfm_error *error) {
-    segfm_model_options defaults = segfm_model_options_default();
-    *out = NULL;
-    if (options == NULL) options = &defaults;
+segfm_model_options segfm_model_options_default(void) { return (segfm_model_options){.corrector = true}; }
+
+/* Checks options and file; *file: as it is opened, without memory. *need: bytes of the model. */
+static segfm_status count_model(const void *bytes, size_t size, const segfm_model_options *options, weights_file *file,
+                                size_t *need, segfm_error *error) {
     if (options->threads < 0)
         return base_fail(error, SEGFM_BAD_USAGE, "model options: got %d threads, need at least 0", options->threads);
-    weights_file file;
-    segfm_status status = weights_open(bytes, size, &file, error);
+    segfm_status status = weights_open_bare(bytes, size, file, error);
     if (status != SEGFM_OK) return status;
-    segfm_model *model = calloc(1, sizeof *model);
-    if (model == NULL) status = no_memory(sizeof *model, error);
-    else status = bind(model, &file, options, error);
-    weights_close(&file);
+    segfm_model model;
+    nn_arena arena = {0};
+    nn_arena_take(&arena, 1, sizeof model);
+    status = segvol_model_bind(&model.net, file, options->corrector, &arena, 1, NULL, NULL, error);
+    if (status == SEGFM_OK) *need = arena.used;
+    return status;
+}
+
+segfm_status segfm_model_need(const void *bytes, size_t size, const segfm_model_options *options, size_t *need,
+                              segfm_error *error) {
+    segfm_model_options defaults = segfm_model_options_default();
+    weights_file file;
+    return count_model(bytes, size, options != NULL ? options : &defaults, &file, need, error);
+}
+
+segfm_status segfm_model_open_in(const void *bytes, size_t size, const segfm_model_options *options, void *memory,
+                                 size_t memory_size, segfm_model **out, segfm_error *error) {
+    segfm_model_options defaults = segfm_model_options_default();
+    weights_file file;
+    void *owned = NULL;
+    size_t need = 0;
+    *out = NULL;
+    if (options == NULL) options = &defaults;
+    segfm_status status = count_model(bytes, size, options, &file, &need, error);
+    if (status == SEGFM_OK) status = find_memory("model", need, &memory, memory_size, &owned, error);
+    if (status != SEGFM_OK) return status;
+    nn_arena arena = {.base = memory, .capacity = need};
+    segfm_model *model = nn_arena_take(&arena, 1, sizeof *model);
+    model->owned = owned;
+    model->bytes = need;
+    status = segvol_model_bind(&model->net, &file, options->corrector, &arena, nn_threads(options->threads),
+                               options->done, options->done_user, error);
     if (status == SEGFM_OK) *out = model;
     else segfm_model_close(model);
     return status;
 }
 
+segfm_status segfm_model_open(const void *bytes, size_t size, const segfm_model_options *options, segfm_model **out,
+                              segfm_error *error) {
+    return segfm_model_open_in(bytes, size, options, NULL, 0, out, error);
+}
+
 void segfm_model_close(segfm_model *model) {
     if (model == NULL) return;
-    free(model->memory);
-    free(model);
+    void *owned = model->owned; /* the model itself lies in it */
+    nn_arena_leave(model, model->bytes);
+    give_back(owned);
 }
 
 void segfm_model_window(const segfm_model *model, int64_t window[3]) {
@@ -87,7 +132,7 @@ void segfm_model_window(const segfm_model *model, int64_t window[3]) {
 
 bool segfm_model_has_corrector(const segfm_model *model) { return model->net.gru_count > 0; }
 
-size_t segfm_model_bytes(const segfm_model *model) { return sizeof *model + model->bytes; }
+size_t segfm_model_bytes(const segfm_model *model) { return model->bytes; }
 
 /* ---- session ------------------------------------------------------------------------------------------------- */
 
@@ -304,19 +349,14 @@ segfm_status segfm_session_new(const segfm_model *model, const int64_t shape[3],
     if (options == NULL) options = &defaults;
     segfm_status status = count_bytes(model, shape, options, &need, error);
     if (status != SEGFM_OK) return status;
-    void *owned = NULL;
-    if (memory == NULL) {
-        memory = owned = aligned_memory(need);
-        if (memory == NULL) return no_memory(need, error);
-    } else if (size < need || (uintptr_t)memory % NN_ALIGN != 0) {
-        return base_fail(error, SEGFM_BAD_USAGE, "session memory: got %zu bytes, need %zu, %d-byte aligned", size, need,
-                         NN_ALIGN);
-    }
+    void *owned;
+    status = find_memory("session", need, &memory, size, &owned, error);
+    if (status != SEGFM_OK) return status;
     nn_arena arena = {.base = memory, .capacity = need};
     segfm_session *s = nn_arena_take(&arena, 1, sizeof *s);
     status = plan(s, &model->net, (vol_shape){{shape[0], shape[1], shape[2]}}, options, &arena, error);
     if (status != SEGFM_OK) {
-        free(owned);
+        give_back(owned);
         return status;
     }
     s->owned = owned;
@@ -330,7 +370,7 @@ void segfm_session_free(segfm_session *session) {
     if (session == NULL) return;
     void *owned = session->owned; /* the session itself lies in it */
     nn_arena_leave(session, session->bytes);
-    free(owned);
+    give_back(owned);
 }
 
 /* ---- the scan ------------------------------------------------------------------------------------------------ */

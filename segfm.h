@@ -4,6 +4,10 @@
    fills *error (which may be NULL) with one sentence. Volumes are (z, y, x) in memory, x fastest; voxel coordinates are
    0-based. Not a medical device: for research and teaching only.
 
+   The library allocates once for a model and once for a session, or, given their memory (segfm_model_open_in,
+   segfm_session_new), not at all. Compiled with -DSEGFM_NO_MALLOC it has no malloc in it: what would allocate then ends with
+   SEGFM_NO_MEMORY.
+
        segfm_model *model;        segfm_session *session;
        segfm_model_open(bytes, size, NULL, &model, &error);
        segfm_session_new(model, shape, NULL, NULL, 0, &session, &error);
@@ -48,6 +52,13 @@ segfm_model_options segfm_model_options_default(void);
 segfm_status segfm_model_open(const void *bytes, size_t size, const segfm_model_options *options, segfm_model **out,
                               segfm_error *error);
 void segfm_model_close(segfm_model *model); /* NULL is fine */
+/* The same in the caller's memory, for machines without a heap: segfm_model_need says how many bytes, which stay the model's
+   until it is closed (64-byte aligned; SEGFM_BAD_USAGE when they are too few). memory NULL with memory_size 0: the library
+   allocates them, as segfm_model_open does. The file is checked each time; its bytes may lie in read-only memory. */
+segfm_status segfm_model_need(const void *bytes, size_t size, const segfm_model_options *options, size_t *need,
+                              segfm_error *error);
+segfm_status segfm_model_open_in(const void *bytes, size_t size, const segfm_model_options *options, void *memory,
+                                 size_t memory_size, segfm_model **out, segfm_error *error);
 /* Does the model have a GRU corrector? Without one, clicks go through the decoder only. */
 bool segfm_model_has_corrector(const segfm_model *model);
 /* Window of the model's input in voxels (z, y, x). */

@@ -111,6 +111,35 @@ bool base_count(const size_t *shape, int n, size_t unit, size_t *out) {
     return true;
 }
 
+/* ---- sorting ------------------------------------------------------------------------------------------------- */
+
+static void exchange(unsigned char *a, unsigned char *b, size_t size) {
+    for (size_t i = 0; i < size; i++) {
+        unsigned char byte = a[i];
+        a[i] = b[i];
+        b[i] = byte;
+    }
+}
+
+/* Item `at` moves down the heap of the first n until none below it (2·at + 1, 2·at + 2) comes after it. */
+static void sink(unsigned char *items, size_t at, size_t n, size_t size, int (*compare)(const void *, const void *)) {
+    for (size_t below = 2 * at + 1; below < n; below = 2 * at + 1) {
+        if (below + 1 < n && compare(items + below * size, items + (below + 1) * size) < 0) below++;
+        if (compare(items + at * size, items + below * size) >= 0) return;
+        exchange(items + at * size, items + below * size, size);
+        at = below;
+    }
+}
+
+void base_sort(void *items, size_t n, size_t size, int (*compare)(const void *a, const void *b)) {
+    unsigned char *all = items;
+    for (size_t i = n / 2; i > 0; i--) sink(all, i - 1, n, size, compare);
+    for (size_t left = n; left > 1; left--) { /* the last of all goes behind the others */
+        exchange(all, all + (left - 1) * size, size);
+        sink(all, 0, left - 1, size, compare);
+    }
+}
+
 /* ---- byte order --------------------------------------------------------------------------------------------- */
 
 uint16_t base_le16(const void *p) {

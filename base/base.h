@@ -48,6 +48,10 @@ bool base_add(size_t a, size_t b, size_t *out);
 /* *out = product of n dimensions times `unit`; false on overflow. A zero dimension gives 0. */
 bool base_count(const size_t *shape, int n, size_t unit, size_t *out);
 
+/* Sorts n items of `size` bytes in place as qsort does, but never allocates (C libraries' qsort may). compare: below 0 when a
+   comes first. Heapsort: n·log n comparisons at worst; equal items come in any order. */
+void base_sort(void *items, size_t n, size_t size, int (*compare)(const void *a, const void *b));
+
 /* Little- and big-endian loads and stores at any alignment. */
 uint16_t base_le16(const void *p);
 uint32_t base_le32(const void *p);

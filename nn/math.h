@@ -13,8 +13,8 @@
 #define NN_ROUND_F 12582912.0f
 #define NN_ROUND_D 6755399441055744.0
 
-/* Before a loop that calls one of these: a vector loop, except over libm's scalar functions. */
-#ifdef SEGFM_REAL_DOUBLE
+/* Before a loop that calls one of these: a vector loop, except over libm's scalar functions. (tcc knows no _Pragma.) */
+#if defined(SEGFM_REAL_DOUBLE) || defined(__TINYC__)
 #define NN_SIMD_MATH
 #else
 #define NN_SIMD_MATH _Pragma("omp simd")

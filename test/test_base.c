@@ -91,8 +91,32 @@ static void test_hash(void) {
     CHECK(base_xxh64(bytes, 101, 2654435761U) == 0xCAA65939306F1E21U);
 }
 
+static int by_value(const void *a, const void *b) {
+    const uint32_t *x = a, *y = b;
+    return x[0] < y[0] ? -1 : x[0] > y[0];
+}
+
+/* Against the C library's sort: few and many items, many of them equal, of 4 and of 12 bytes. */
+static void test_sort(void) {
+    enum { MOST = 300 };
+    uint32_t got[3 * MOST], want[3 * MOST], generator = 1;
+    for (size_t n = 0; n <= MOST; n = n < 20 ? n + 1 : n + 70)
+        for (size_t words = 1; words <= 3; words += 2) {
+            for (size_t i = 0; i < words * n; i++, generator = generator * 1664525U + 1013904223U)
+                got[i] = generator >> 25;
+            for (size_t i = 0; i < n; i++) /* equal items may come in any order: what follows is the same for them */
+                for (size_t k = 1; k < words; k++) got[i * words + k] = got[i * words] * 7;
+            memcpy(want, got, sizeof got);
+            qsort(want, n, words * sizeof *want, by_value);
+            base_sort(got, n, words * sizeof *got, by_value);
+            CHECK(memcmp(got, want, words * n * sizeof *got) == 0);
+        }
+    base_sort(NULL, 0, 4, by_value);
+}
+
 int main(void) {
     test_format();
+    test_sort();
     test_errors();
     test_sizes();
     test_byte_order();

@@ -221,6 +221,37 @@ static void test_opening(void) {
     io_buffer_free(&bytes);
 }
 
+/* A model and a session in the caller's memory: nothing else is needed, nothing is written past it, and the bits are those
+   of a model that has its own. */
+static void test_memory_of_the_caller(const segfm_model *model) {
+    segfm_model_options few = {.threads = 2}; /* without the corrector */
+    io_buffer bytes = bright_bytes(true);
+    segfm_model *placed = NULL;
+    segfm_error error = {0};
+    size_t need = 0, without = 0;
+    float *a = malloc(VOXELS * sizeof *a), *b = malloc(VOXELS * sizeof *b);
+    CHECK(segfm_model_need(bytes.data, bytes.size, NULL, &need, &error) == SEGFM_OK);
+    CHECK(segfm_model_need(bytes.data, bytes.size, &few, &without, &error) == SEGFM_OK && without < need);
+    CHECK(segfm_model_need(bytes.data, bytes.size - 1, NULL, &without, &error) == SEGFM_BAD_INPUT);
+    unsigned char *memory = aligned_alloc(64, need + 64);
+    memset(memory, 0xA5, need + 64);
+    CHECK(segfm_model_open_in(bytes.data, bytes.size, NULL, memory, need - 1, &placed, &error) == SEGFM_BAD_USAGE &&
+          placed == NULL && strstr(error.message, "model memory") != NULL);
+    CHECK(segfm_model_open_in(bytes.data, bytes.size, NULL, memory + 8, need, &placed, &error) == SEGFM_BAD_USAGE);
+    CHECK(segfm_model_open_in(bytes.data, bytes.size, NULL, memory, need, &placed, &error) == SEGFM_OK);
+    io_buffer_free(&bytes); /* it has what it needs */
+    CHECK((void *)placed == memory && segfm_model_bytes(placed) == need && segfm_model_bytes(model) == need);
+    run_small(model, 1, true, false, a);
+    run_small(placed, 2, true, false, b);
+    CHECK(memcmp(a, b, VOXELS * sizeof *a) == 0);
+    segfm_model_close(placed);
+    bool kept = true;
+    for (size_t i = need; i < need + 64; i++) kept = kept && memory[i] == 0xA5;
+    CHECK(kept);
+    memset(memory, 0, need); /* it is the caller's again */
+    free(memory), free(a), free(b);
+}
+
 /* The cache changes no bit, however small it is, and spares what it says. */
 static void test_cache(const segfm_model *model) {
     enum { EMBEDDING = 30 * (48 + 3 * 24) * sizeof(real) }; /* bytes of what a window leaves */
@@ -596,6 +627,7 @@ int main(void) {
     test_scan(model, &f, "small", (size_t[]){2, 2, 2});
     test_refusals(model);
     test_opening();
+    test_memory_of_the_caller(model);
     test_same_bits(model);
     test_cache(model);
     test_cancel_and_reset(model);

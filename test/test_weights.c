@@ -93,6 +93,27 @@ static void compare_values(const weights_file *w) {
     CHECK(wrong == 0);
 }
 
+/* The file read without memory says what the table says. */
+static void compare_bare(const weights_file *w) {
+    weights_file bare;
+    CHECK(weights_open_bare(w->bytes, w->size, &bare, NULL) == SEGFM_OK);
+    CHECK(bare.tensors == NULL && bare.count == w->count && bare.content_hash == w->content_hash);
+    size_t wrong = 0;
+    for (size_t i = 0; i < w->count; i++) {
+        const weights_tensor *want = &w->tensors[i];
+        weights_tensor at = weights_at(&bare, i), found = {0};
+        wrong += !weights_look_up(&bare, want->name, &found) || found.data != want->data || at.data != want->data;
+        wrong += found.name != want->name || found.dtype != want->dtype || found.ndim != want->ndim ||
+                 found.count != want->count || memcmp(found.shape, want->shape, sizeof found.shape) != 0;
+        wrong += weights_tensor_bytes(want) != want->count * io_dtype_size(want->dtype);
+    }
+    CHECK(wrong == 0);
+    weights_tensor none;
+    CHECK(!weights_look_up(&bare, "image_encoder.norm", &none) && !weights_look_up(&bare, "", &none));
+    CHECK(weights_verify(&bare, NULL) == SEGFM_OK);
+    CHECK(weights_open_bare(w->bytes, w->size - 1, &bare, NULL) == SEGFM_BAD_INPUT && bare.count == 0);
+}
+
 static void test_tiny(void) {
     io_buffer b = written(weights_named_config("tiny"), &plain);
     weights_file w;
@@ -109,6 +130,7 @@ static void test_tiny(void) {
     CHECK(weights_find(&w, "") == NULL);
     CHECK(weights_find(&w, "gru_blocks.0.fc_coord.weight") == NULL);
     compare_values(&w);
+    compare_bare(&w);
     weights_close(&w);
     CHECK(w.tensors == NULL && weights_find(&w, "image_encoder.norm.weight") == NULL);
     io_buffer_free(&b);
@@ -130,6 +152,7 @@ static void test_half(void) {
     CHECK(weights_find(&w, "gru_blocks.0.fc_coord.weight") != NULL);
     CHECK(weights_verify(&w, NULL) == SEGFM_OK);
     compare_values(&w);
+    compare_bare(&w);
     weights_close(&w);
     io_buffer_free(&b);
 }
@@ -146,6 +169,7 @@ static void test_frame(void) {
     CHECK(weights_open(b.data, b.size, &w, NULL) == SEGFM_OK && weights_verify(&w, NULL) == SEGFM_OK);
     CHECK(memcmp(&w.config, &c, sizeof c) == 0 && w.content_hash != base_le64(without.data + 24));
     compare_values(&w);
+    compare_bare(&w);
     weights_close(&w);
     CHECK(weights_open(without.data, without.size, &w, NULL) == SEGFM_OK && w.config.frame == 0);
     weights_close(&w);

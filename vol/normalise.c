@@ -9,7 +9,13 @@ enum {
     GROUPS = 1024, /* partial sums of a long sum; where they begin depends on the number of voxels alone */
     LANES = 8,     /* running sums inside a group */
     RANKS = 4,     /* order statistics looked for at once: two neighbours for each of two percentiles */
-    DIGIT = 11,    /* bits of a radix digit: 10 + 11 + 11 make the 32 of a float, in three passes */
+/* Bits of a radix digit: 10 + 11 + 11 make the 32 of a float, in three passes, or 4 × 8 where 64 KiB are too much stack. */
+#if defined(SEGFM_NO_MALLOC) || defined(SEGFM_TINY)
+    DIGIT = 8,
+#else
+    DIGIT = 11,
+#endif
+    PASSES = (32 + DIGIT - 1) / DIGIT,
     BINS = 1 << DIGIT
 };
 
@@ -109,7 +115,7 @@ static void select_ranks(const float *voxels, size_t n, double threshold, const 
     uint64_t counts[RANKS][BINS], left[RANKS];
     uint32_t found[RANKS] = {0};
     memcpy(left, rank, sizeof left);
-    for (int shift = 2 * DIGIT; shift >= 0; shift -= DIGIT) {
+    for (int shift = (PASSES - 1) * DIGIT; shift >= 0; shift -= DIGIT) {
         uint32_t distinct[RANKS];
         size_t which[RANKS], prefixes = 0;
         for (size_t r = 0; r < RANKS; r++) {

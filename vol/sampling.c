@@ -1,7 +1,6 @@
 /* Which voxels a correction looks at, what it is told of them, and where its answer goes. */
 #include <assert.h>
 #include <math.h>
-#include <stdlib.h>
 
 #include "vol.h"
 
@@ -206,8 +205,7 @@ static void sample_uncertain(const vol_view *v, vol_variant variant, int threads
         move_smallest(s->candidates, count, s->k);
         count = s->k;
     }
-    if (count > 0)
-        qsort(s->candidates, count, sizeof *s->candidates, variant == VOL_UPSTREAM && !full ? by_index : by_score);
+    base_sort(s->candidates, count, sizeof *s->candidates, variant == VOL_UPSTREAM && !full ? by_index : by_score);
     for (size_t i = 0; i < count; i++) {
         vol_candidate c = s->candidates[i];
         set_point(s, i, shape, c.index, variant == VOL_SEED ? nn_sigmoid(logit_at(v, shape, c.index)) : c.score);
@@ -287,7 +285,7 @@ static size_t sample_nearest(const error_rule *r, vol_samples *s, real label) {
         }
     size_t count = smaller(nearest.count, s->k);
     move_smallest(nearest.list, nearest.count, count);
-    if (count > 0) qsort(nearest.list, count, sizeof *nearest.list, by_score);
+    base_sort(nearest.list, count, sizeof *nearest.list, by_score);
     for (size_t i = 0; i < count; i++) set_point(s, s->k + i, r->shape, nearest.list[i].index, label);
     return count;
 }
@@ -341,7 +339,7 @@ static size_t sample_raster(const error_rule *r, vol_samples *s, real label, vol
     for (size_t i = 0; i < count; i++) s->picks[i] = (vol_pick){i, i};
     if (all > count) {
         draw_picks(s, all, random);
-        qsort(s->picks, count, sizeof *s->picks, by_number);
+        base_sort(s->picks, count, sizeof *s->picks, by_number);
     }
     size_t number = 0, next = 0;
     for (int64_t z = r->lo[0]; z <= r->hi[0]; z++)

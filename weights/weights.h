@@ -73,15 +73,25 @@ typedef struct weights_file {
     size_t count;
 } weights_file;
 
-/* Checks header, table, every name, shape and offset against the configuration; nothing is copied but the table. */
+/* Checks header, table, every name, shape and offset against the configuration; nothing is copied but the table. (The next
+   three: table.c.) */
 segfm_status weights_open(const unsigned char *bytes, size_t n, weights_file *out, segfm_error *error);
 void weights_close(weights_file *w);
+/* The tensor of that name, or NULL (binary search). */
+const weights_tensor *weights_find(const weights_file *w, const char *name);
+/* The same without memory, and without anything to close: `tensors` is NULL, and tensors are read out of the file's table
+   anew each time. (This and all below but the writer: format.c.) */
+segfm_status weights_open_bare(const unsigned char *bytes, size_t n, weights_file *out, segfm_error *error);
+/* Tensor i of either kind of open file, in file order; i < w->count. */
+weights_tensor weights_at(const weights_file *w, size_t i);
+/* The tensor of that name → *out; false: there is none. Looks at one after the other. */
+bool weights_look_up(const weights_file *w, const char *name, weights_tensor *out);
+/* Bytes of its data in the file. */
+size_t weights_tensor_bytes(const weights_tensor *t);
 /* Recomputes the hashes: SEGFM_BAD_INPUT naming the first tensor whose data differ. weights_open has done so for the
    header only, which takes microseconds. */
 segfm_status weights_verify(const weights_file *w, segfm_error *error);
-/* The tensor of that name, or NULL (binary search). */
-const weights_tensor *weights_find(const weights_file *w, const char *name);
-/* Its elements first … first + count − 1 widened to `real`; false when one of them is not finite. */
+/* Elements first … first + count − 1 widened to `real`; false when one of them is not finite. */
 bool weights_read(const weights_tensor *t, size_t first, size_t count, real *out);
 /* The same as they are stored, of a float16 tensor. */
 bool weights_read_half(const weights_tensor *t, size_t first, size_t count, uint16_t *out);
@@ -90,7 +100,7 @@ segfm_status weights_check_finite(const weights_tensor *t, segfm_error *error);
 /* Its count elements widened to `real`, checked. */
 segfm_status weights_load(const weights_tensor *t, real *out, segfm_error *error);
 
-/* Where a writer gets a tensor's values: fills out[count] with the values of tensor `spec` in C order. */
+/* The writer (write.c). Where it gets a tensor's values: fills out[count] with the values of tensor `spec` in C order. */
 typedef segfm_status weights_source(void *user, const weights_spec *spec, size_t count, float *out, segfm_error *error);
 /* Receives the file piece by piece, front to back. */
 typedef segfm_status weights_sink(void *user, const void *bytes, size_t n, segfm_error *error);

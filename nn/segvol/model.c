@@ -14,8 +14,8 @@
 typedef struct segvol_task task;
 typedef bool read_piece(task *job, size_t piece); /* false: a value is not finite */
 struct segvol_task {
-    const weights_tensor *tensor; /* in a file, or … */
-    const real *plain;            /* … among flat parameters, in C order */
+    weights_tensor tensor; /* in a file, or … */
+    const real *plain;     /* … among flat parameters, in C order */
     void *data;
     size_t n, k; /* of panels or tiles */
     read_piece *read;
@@ -48,19 +48,18 @@ typedef struct {
 
 /* Where a tensor's values come from. */
 typedef struct source {
-    const weights_tensor *tensor; /* of a file; else NULL */
-    const real *plain;            /* of flat parameters; NULL while counting too */
-    size_t rows, columns;         /* its first two axes */
-    size_t count;                 /* 0: there is no such tensor */
+    weights_tensor tensor; /* of a file */
+    const real *plain;     /* of flat parameters; NULL while counting too */
+    size_t rows, columns;  /* its first two axes */
+    size_t count;          /* 0: there is no such tensor */
     bool half;
 } source;
 
 static source look_up(const binder *b, const char *path) {
     if (b->file != NULL) {
-        const weights_tensor *t = weights_find(b->file, path);
-        source found = {0};
-        if (t != NULL) found = (source){t, NULL, t->shape[0], t->shape[1], t->count, t->dtype == IO_F16};
-        return found;
+        weights_tensor t;
+        if (!weights_look_up(b->file, path, &t)) return (source){0};
+        return (source){t, NULL, t.shape[0], t.shape[1], t.count, t.dtype == IO_F16};
     }
     weights_spec spec;
     size_t at = 0, count = 0;
@@ -70,7 +69,10 @@ static source look_up(const binder *b, const char *path) {
         count = 1;
         for (int axis = 0; axis < spec.ndim; axis++) count = nn_times(count, spec.shape[axis]);
         if (strcmp(spec.name, path) == 0)
-            return (source){NULL, b->flat == NULL ? NULL : b->flat + at, spec.shape[0], spec.shape[1], count, false};
+            return (source){.plain = b->flat == NULL ? NULL : b->flat + at,
+                            .rows = spec.shape[0],
+                            .columns = spec.shape[1],
+                            .count = count};
     }
     return (source){0};
 }
@@ -103,12 +105,12 @@ static bool read_row(void *user, size_t row, size_t at, size_t count, void *out)
         memcpy(out, job->plain + first, count * sizeof(real));
         return true;
     }
-    if (job->tensor->dtype == IO_F16) return weights_read_half(job->tensor, first, count, out);
-    return weights_read(job->tensor, first, count, out);
+    if (job->tensor.dtype == IO_F16) return weights_read_half(&job->tensor, first, count, out);
+    return weights_read(&job->tensor, first, count, out);
 }
 
 static bool read_panel(task *job, size_t panel) {
-    bool half = job->plain == NULL && job->tensor->dtype == IO_F16;
+    bool half = job->plain == NULL && job->tensor.dtype == IO_F16;
     return nn_panels_fill(job->n, job->k, half, job->data, panel, read_row, job);
 }
 
@@ -120,15 +122,15 @@ static bool read_tile(task *job, size_t piece) {
     bool fine = true;
     for (size_t i = 0; i < job->k; i++, to += tile) {
         if (job->plain != NULL) memcpy(to, job->plain + i * job->n + first, rows * sizeof(real));
-        else fine = weights_read(job->tensor, i * job->n + first, rows, to) && fine;
+        else fine = weights_read(&job->tensor, i * job->n + first, rows, to) && fine;
         for (size_t r = rows; r < tile; r++) to[r] = 0;
     }
     return fine;
 }
 
 static bool read_stretch(task *job, size_t piece) {
-    size_t first = piece * STRETCH, rest = job->tensor->count - first;
-    return weights_read(job->tensor, first, rest < STRETCH ? rest : STRETCH, (real *)job->data + first);
+    size_t first = piece * STRETCH, rest = job->tensor.count - first;
+    return weights_read(&job->tensor, first, rest < STRETCH ? rest : STRETCH, (real *)job->data + first);
 }
 
 /* The task that global piece number `piece` belongs to: the last one that begins at or before it. */
@@ -150,8 +152,7 @@ static void tell(const binder *b, size_t *next, segvol_done *done, void *user) {
         ATOMIC(omp atomic read seq_cst)
         left = job->left;
         if (left > 0) return;
-        if (done != NULL && !job->refused)
-            done(user, job->tensor->data, job->tensor->count * io_dtype_size(job->tensor->dtype));
+        if (done != NULL && !job->refused) done(user, job->tensor.data, weights_tensor_bytes(&job->tensor));
     }
 }
 
@@ -173,13 +174,13 @@ static void run_tasks(binder *b, int threads, segvol_done *done, void *user) {
     }
     tell(b, &next, done, user);
     for (size_t i = 0; b->status == SEGFM_OK && i < b->count; i++)
-        if (b->tasks[i].refused) b->status = weights_check_finite(b->tasks[i].tensor, b->error);
+        if (b->tasks[i].refused) b->status = weights_check_finite(&b->tasks[i].tensor, b->error);
 }
 
 /* Flat parameters are read where they lie. */
 static const real *bind_vector(binder *b, const char *prefix, const char *name) {
     source t = find(b, prefix, name);
-    if (t.tensor == NULL) return t.plain;
+    if (b->file == NULL) return t.plain;
     real *data = nn_arena_reals(b->arena, t.count);
     add_task(b, (task){.tensor = t.tensor, .data = data, .read = read_stretch}, (t.count + STRETCH - 1) / STRETCH);
     return data;
