@@ -313,6 +313,8 @@ segfm_status weights_verify(const weights_file *w, segfm_error *error) {
         if (base_xxh64(t->data, t->count * io_dtype_size(t->dtype), 0) != stated)
             return base_fail(error, SEGFM_BAD_INPUT, "%s: its data is damaged, the hash is not the one in the table",
                              t->name);
+        status = weights_check_finite(t, error);
+        if (status != SEGFM_OK) return status;
     }
     if (hash_header(w->bytes, l.header_bytes) != w->content_hash)
         return base_fail(error, SEGFM_BAD_INPUT, "weights: the header is damaged, its hash is not the one at offset %d",

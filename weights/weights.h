@@ -76,8 +76,8 @@ typedef struct weights_file {
 /* Checks header, table, every name, shape and offset against the configuration; nothing is copied but the table. */
 segfm_status weights_open(const unsigned char *bytes, size_t n, weights_file *out, segfm_error *error);
 void weights_close(weights_file *w);
-/* Recomputes the hashes: SEGFM_BAD_INPUT naming the first tensor whose data differ. weights_open has done so for the
-   header only, which takes microseconds. */
+/* Recomputes the hashes: SEGFM_BAD_INPUT naming the first tensor whose data differ, or hold a value that is not finite.
+   weights_open has done so for the header only, which takes microseconds. */
 segfm_status weights_verify(const weights_file *w, segfm_error *error);
 /* The tensor of that name, or NULL (binary search). */
 const weights_tensor *weights_find(const weights_file *w, const char *name);

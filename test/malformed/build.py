@@ -10,13 +10,13 @@ BOX = "1,1,1,4,3,2"
 
 
 def voxels(nx=NX, ny=NY, nz=NZ):
-    """A bright block in a ground of three greys."""
-    return bytes(200 if 1 <= x <= 4 and 1 <= y <= 3 and 1 <= z <= 2 else 10 + (x + y + z) % 3
+    """A bright block in a dark ground, both of several greys."""
+    return bytes(150 + (7 * x + 5 * y + z) % 90 if 1 <= x <= 4 and 1 <= y <= 3 and 1 <= z <= 2 else 10 + (x + y + z) % 3
                  for z in range(nz) for y in range(ny) for x in range(nx))
 
 
 def labels(nx=NX, ny=NY, nz=NZ):
-    return bytes(1 if v == 200 else 0 for v in voxels(nx, ny, nz))
+    return bytes(v >= 150 for v in voxels(nx, ny, nz))
 
 
 def nifti1(data=None, big=False, dim=(3, NX, NY, NZ, 1, 1, 1, 1), pixdim=(1, 1, 1, 1, 1, 1, 1, 1), ext=b"\0" * 4, size=348,

@@ -91,11 +91,12 @@ def judge(case, code, out, err, before, after):
         if any(not line.startswith("segfm: ") for line in lines[:-1]):
             problems.append("stderr: " + lines[0])
     else:
-        if len(lines) != 2 or lines[1] != "" or not lines[0].startswith("segfm: "):
-            problems.append("stderr needs one line that begins with segfm:, got %d: %s" % (len(lines) - 1, lines[:3]))
-        if re.search(r"[\x00-\x1f\x7f]", lines[0]):
-            problems.append("stderr has control characters: %r" % lines[0])
-        problems += ["stderr does not say %r: %s" % (name, lines[0]) for name in case.names if name not in lines[0]]
+        last = lines[-2] if len(lines) > 1 else ""
+        if len(lines) != case.lines + 1 or lines[-1] != "" or not all(line.startswith("segfm: ") for line in lines[:-1]):
+            problems.append("stderr needs %d line that begins with segfm:, got %d: %s" % (case.lines, len(lines) - 1, lines[:3]))
+        if re.search(r"[\x00-\x09\x0b-\x1f\x7f]|\xc2[\x80-\x9f]", err.decode("latin1")):
+            problems.append("stderr has control characters: %r" % err)
+        problems += ["stderr does not say %r: %s" % (name, last) for name in case.names if name not in last]
         if out:
             problems.append("stdout: %r" % out[:200])
         problems += ["left behind: " + name for name in after if name not in before]
