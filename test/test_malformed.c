@@ -83,10 +83,8 @@ static void test_target(const char *name, parser *parse, size_t header) {
 }
 
 int main(void) {
-    char path[1200];
     for (size_t i = 0; i < TARGETS; i++) test_target(targets[i].name, targets[i].parse, targets[i].header);
-    base_format(path, sizeof path, "%scase.npz", fuzz_folder());
-    CHECK(remove(path) == 0 && rmdir(fuzz_folder()) == 0);
+    CHECK(remove(fuzz_path("case.npz")) == 0 && rmdir(fuzz_folder()) == 0);
     segfm_model_close(open_micro());
     return test_summary();
 }

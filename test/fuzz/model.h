@@ -20,10 +20,15 @@ static inline const char *fuzz_folder(void) {
     return folder;
 }
 
-/* Makes the file and returns its path. */
-static inline const char *fuzz_file(const char *name, const void *bytes, size_t n) {
+static inline const char *fuzz_path(const char *name) {
     static char path[1200];
     snprintf(path, sizeof path, "%s%s", fuzz_folder(), name);
+    return path;
+}
+
+/* Makes the file and returns its path. */
+static inline const char *fuzz_file(const char *name, const void *bytes, size_t n) {
+    const char *path = fuzz_path(name);
     FILE *file = fopen(path, "wb");
     fuzz_require(file != NULL);
     fuzz_require(fwrite(bytes, 1, n, file) == n && fclose(file) == 0);

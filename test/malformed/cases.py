@@ -162,13 +162,11 @@ def label_cases():
     metrics("label-volumes", "a label map of two volumes", nifti1(labels() * 2, dim=(4, NX, NY, NZ, 2, 1, 1, 1)), says="2 volumes")
     metrics("label-shape", "a label map of another shape", nifti1(labels(NX, NY, NZ - 1), dim=(3, NX, NY, NZ - 1, 1, 1, 1, 1)), says="shapes")
     metrics("label-spacing", "a label map of another spacing", nifti1(labels(), pixdim=(1, 2, 1, 1, 1, 1, 1, 1)), says="spacings")
-    for exponent in (30, 300):
-        pixdim = (1,) + (10.0**exponent,) * 3 + (1,) * 4
-        metrics("label-1e%d" % exponent, "voxels of 1e%d mm: far, but distances" % exponent, nifti2(labels(), pixdim=pixdim), 0,
-                good=nifti2(bytes(labels()[1:] + b"\0"), pixdim=pixdim))
-        pixdim = (1,) + (10.0**-exponent,) * 3 + (1,) * 4
-        metrics("label-1e-%d" % exponent, "voxels of 1e-%d mm" % exponent, nifti2(labels(), pixdim=pixdim), 0,
-                good=nifti2(bytes(labels()[1:] + b"\0"), pixdim=pixdim))
+    for exponent in (30, -30, 300, -300, -320):
+        far = abs(exponent) > 30
+        pixdim = (1,) + (float("0.999e%d" % exponent if exponent > 0 else "1.001e%d" % exponent),) * 3 + (1,) * 4
+        metrics("label-1e%d" % exponent, "voxels of 1e%d mm: %s" % (exponent, "their squares are no doubles" if far else "far, but distances"),
+                nifti2(labels(), pixdim=pixdim), 3 if far else 0, "spacings" if far else "", good=nifti2(bytes(labels()[1:] + b"\0"), pixdim=pixdim))
     metrics("label-metres", "1e306 metres, which are no number of millimetres, count as 1 mm", nifti2(labels(), units=1, pixdim=(1,) + (1e306,) * 3 + (1,) * 4), 0)
     metrics("label-npz", "an npz without labels", npz(dict(imgs=npy(voxels()))), says="missing", ending=".npz")
     metrics("label-npz-minus", "an npz with a label of -3", npz(dict(segs=npy(b"\xfd" * n, "|i1"))), says="label -3", ending=".npz")
@@ -219,6 +217,7 @@ def gzip_cases():
     gz("garbage", "text follows the last member", gzip(whole) + b"text", says="")
     gz("zeros", "zeros follow the last member: tapes do that", gzip(whole) + b"\0" * 512, 0)
     gz("members", "three members, one of them empty: legal", gzip(whole[:100]) + gzip(b"") + gzip(whole[100:]), 0)
+    gz("empty-first", "the first member is empty: legal", gzip(b"") + gzip(whole), 0)
     gz("second-crc", "the second member's CRC is wrong", gzip(whole[:400]) + gzip(whole[400:], crc=1), says="CRC")
     gz("second-short", "the second member is cut", gzip(whole[:400]) + gzip(whole[400:])[:-9])
     gz("all-flags", "extra field, name, comment: legal", gzip(whole, flags=28, extra=b"\2\0ab" + b"name\0" + b"comment\0"), 0)
@@ -226,6 +225,11 @@ def gzip_cases():
     gz("bomb", "fifty megabytes of zeros behind 120 voxels", gzip(whole + b"\0" * (50 << 20)))
     gz("bomb-members", "4000 members of sixteen kilobytes behind 120 voxels", gzip(whole) + gzip(b"\0" * 16384) * 4000)
     gz("bomb-empty", "100000 empty members behind the voxels: slow, but no more", gzip(whole) + gzip(b"") * 100000, 0)
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    megabyte = packer.compress(b"\0" * (1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    most = nifti1(b"", dim=(3, 600, 1024, 1024, 1, 1, 1, 1))
+    most = gzip(b"", stream=stored(most).replace(b"\1", b"\0", 1) + megabyte * 600 + b"\3\0", crc=0, size=(600 << 20) + len(most))
+    gz("honest", "600 kB that are 600 MB of voxels, as the header says: more than the memory there is", most, 4, says="memory")
     gz("short-voxels", "a gzip file that is whole, of an image that is cut", gzip(whole[:-1]), says="cut short")
 
     def stream(name, why, bits, code=3, says="", data=whole):
@@ -916,6 +920,8 @@ def train_cases():
     config("patch", "a patch that does not divide the window", SMALL.replace("patch 1,2,3", "patch 1,3,3"), says="patch")
     config("huge", "a network that no memory holds", SMALL.replace("dim 4", "dim 1048576").replace("mlp 2\n", "mlp 1048576\n", 1), 4, says="")
     CASES[-1].names = ["memory"]
+    for name, size in (("small", "7,8,8"), ("large", "8,8,1025")):
+        config("phantom-" + name, "phantoms of %s voxels" % size, SMALL + "source both\nphantom_smallest 8,8,8\nphantom_largest %s\n" % size, says="phantom_smallest")
     config("window-huge", "a window of 2^60 voxels", SMALL.replace("spatial 2,4,6", "spatial 1048576,1048576,1048572"), 3, says="window")
     config("batch-huge", "a batch of a million: legal, samples come one after the other", SMALL.replace("batch 1", "batch 1048576").replace("steps 1", "steps 0"), 0)
     config("empty", "an empty file: all defaults; but the scan has no class of 100 voxels", "")
@@ -998,6 +1004,10 @@ def tensor_cases():
     trace("whole", "nothing is wrong", good, 0)
     trace("empty", "an empty file", b"", says="npy")
     trace("shape", "another window", npy(floats([0.1] * 24), "<f4", (1, 4, 6)), says="")
+    for name, v in (("nan", NAN), ("inf", INF)):
+        trace(name, "a window with " + name, npy(floats([0.1] * 47 + [v]), "<f4", (2, 4, 6)), says="element 47")
+        add("logits-" + name, "logits with " + name, {"logits.npy": npy(floats([0.1] * 119 + [v]), "<f4", (1, 1, NZ, NY, NX))},
+            ["trace", "-w", "W", "--correct", "logits.npy", "--click", "1,1,1,1", "--out", "out"], 3, ["logits.npy", "element 119"])
     trace("object", "a window of objects", objects(pickle(b"N")), says="")
     trace("cut", "the last byte is missing", good[:-1], says="bytes")
     trace("axes", "a window of six axes", npy(floats([0.1] * 48), "<f4", (1, 1, 1, 2, 4, 6)), says="")

@@ -28,6 +28,7 @@ def streams():
 
 def gzips():
     return {"one": gzip(voxels()), "three": gzip(b"one") + gzip(b"") + gzip(voxels()[:20]) + b"\0" * 9,
+            "empty": gzip(b"") + gzip(b"", flags=8, extra=b"\0", size=0),
             "flags": gzip(b"text", flags=28, extra=b"\2\0ab" + b"name\0" + b"comment\0")}
 
 
@@ -51,7 +52,7 @@ def npys():
 
 def pickles():
     clicks = dict_of(fg=list_of(list_of(number(1), number(2), number(3))), bg=list_of())
-    text_protocol = b"(lp0\nI1\naI01\naL2L\naF0.5\naVtext\\u00e9\np1\nag1\na(dp2\nVkey\nI-3\ns."
+    text_protocol = b"(lp0\nI1\naI01\naL2L\naF0.5\naVtext\\u00e9\np1\nag1\na(dp2\nVkey\nI-3\nsa."
     four = pickle(b"\x95" + struct.pack("<Q", 0) + b"]\x94(\x8c\1a\x94h\1K\1\x85\x94G" + struct.pack(">d", 0.5) + b"\x88\x8f\x94(K\1\x90e", 4)
     encoded = pickle(named("_codecs", "encode") + tuple_of(text("é"), text("latin1")) + b"R", 2)
     scalar = pickle(named("numpy.core.multiarray", "scalar") + tuple_of(dtype_of("i8", "<"), b"C\10" + b"\1" + b"\0" * 7) + b"R")
