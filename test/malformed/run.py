@@ -5,9 +5,11 @@ A build whose path has "sanitize" in it has no limit of addresses, which its sha
 allocation, and its reports are errors.
 
     --only TEXT   cases whose name has TEXT in it        --list   what is wrong with each file, and nothing else
-    --keep DIR    leaves the files of each case in DIR"""
+    --keep DIR    leaves the files of each case in DIR           --say    prints each sentence
+    --jobs N      so many at a time"""
 import argparse
 import json
+import multiprocessing
 import os
 import re
 import resource
@@ -124,13 +126,23 @@ def run_case(segfm, sanitized, case, folder, model):
     return judge(case, process.returncode, out, err, case.files, files_of(folder)), err.decode("utf-8", "replace").split("\n")[0]
 
 
+def run_job(job):
+    segfm, i, keep, scratch = job
+    folder = os.path.join(scratch, segfm.replace("/", "-"), CASES[i].name)
+    result = run_case(os.path.abspath(segfm), segfm if "sanitize" in segfm else "", CASES[i], folder, os.path.join(scratch, "micro.segfm"))
+    if not keep:
+        shutil.rmtree(folder)
+    return result
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("segfm", nargs="*")
     parser.add_argument("--only", default="")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--keep")
-    parser.add_argument("--say", action="store_true", help="prints each sentence")
+    parser.add_argument("--say", action="store_true")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
     o = parser.parse_args()
     names = [case.name for case in CASES]
     assert len(set(names)) == len(names), [n for n in names if names.count(n) > 1]
@@ -140,21 +152,16 @@ def main():
             print("%-34s %d  %s" % (case.name, case.code, case.why))
         return 0
     passed = failed = 0
-    scratch = o.keep or tempfile.mkdtemp(prefix="segfm-malformed-")
-    model = os.path.join(os.path.abspath(scratch), "micro.segfm")
+    scratch = os.path.abspath(o.keep or tempfile.mkdtemp(prefix="segfm-malformed-"))
     write(scratch, {"micro.segfm": weights()})
-    for i, segfm in enumerate(o.segfm):
-        sanitized = segfm if "sanitize" in segfm else ""
-        for case in cases:
-            folder = os.path.join(scratch, str(i), case.name)
-            problems, sentence = run_case(os.path.abspath(segfm), sanitized, case, folder, model)
+    jobs = [(segfm, i, o.keep, scratch) for segfm in o.segfm for i, case in enumerate(CASES) if case in cases]
+    with multiprocessing.Pool(o.jobs) as pool:
+        for (segfm, i, _, _), (problems, sentence) in zip(jobs, pool.imap(run_job, jobs, 4)):
             if o.say:
-                print("%-34s %s" % (case.name, sentence))
+                print("%-34s %s" % (CASES[i].name, sentence))
             for problem in problems:
-                print("failed: %s (%s): %s" % (case.name, case.why, problem))
+                print("failed: %s, %s (%s): %s" % (segfm, CASES[i].name, CASES[i].why, problem))
             passed, failed = passed + (not problems), failed + bool(problems)
-            if not o.keep:
-                shutil.rmtree(folder)
     if not o.keep:
         shutil.rmtree(scratch)
     legal = sum(case.code == 0 for case in cases)
