@@ -150,7 +150,7 @@ def end_record(count, size, begin, disk=0, total=None, comment=b"", comment_size
 
 def archive(members, end=None, before=b"", **told):
     """end: what to put instead of the end record, a function of (count, size of the directory, where it begins)."""
-    out, directory = bytearray(before), b""
+    out, directory = bytearray(before), bytearray()
     for m in members:
         if m.at is None:
             m.at = len(out)
@@ -458,7 +458,7 @@ def tensor_of(storage, shape, stride=None, offset=0):
 def torch(list_=None, change=None, pkl=None, wrap=None, method=0, byteorder=b"little", extra=(), root="archive/", storages=None):
     """change(name, fields): key, elements, kind, shape, stride, offset, raw, ops of a tensor. wrap(bytes of the dictionary):
     what is pickled."""
-    items, members = b"", []
+    items, members = bytearray(), []
     for i, (name, shape) in enumerate(tensors() if list_ is None else list_):
         f = dict(name="model." + name, key=str(i), kind="FloatStorage", shape=shape, stride=None, offset=0,
                  raw=floats(values(name, shape)), elements=math.prod(shape), ops=None)
@@ -468,7 +468,7 @@ def torch(list_=None, change=None, pkl=None, wrap=None, method=0, byteorder=b"li
         items += text(f["name"]) + ops
         if f["raw"] is not None:
             members.append(Member(root + "data/" + f["key"], f["raw"], method))
-    body = b"}(" + items + b"u"
+    body = b"}(" + bytes(items) + b"u"
     data = pickle(wrap(body) if wrap else body, 2) if pkl is None else pkl
     head = [Member(root + "data.pkl", data, method)]
     if byteorder is not None:

@@ -1,7 +1,8 @@
 """The bad files: one line each says what is wrong with it. Some odd ones are legal: they say why, and are expected to work.
 
 A case is a folder of files and a command that is run in it. code: the exit code (INTERFACE: 0 done, 2 usage, 3 bad input,
-4 memory). names: what the sentence on stderr must have in it, first of all the file's name."""
+4 memory). names: what the sentence on stderr must have in it, first of all the file's name. A file is its bytes, or a function
+that makes them, where that takes a while."""
 import struct
 import zlib
 
@@ -682,6 +683,8 @@ def torch_cases():
     whole("name-both-prefixes", "a tensor with and without its prefix", torch(tensors() + [(NORM, (4,))], change=lambda n, f:
           f.update(name="module." + n) if int(f["key"]) >= len(tensors()) else None), says="twice")
     whole("missing-last", "the last tensor is missing", torch(tensors()[:-1]), says="missing")
+    many = lambda: torch(tensors(dict(MICRO, mask_tokens=30, hyper_layers=1000)))
+    whole("many", "60000 tensors: legal, but nothing may take time that grows with the square of their number", many, 0)
     whole("options-none", "sizes that the tensors contradict", torch(), says="--patch", options=[])
     whole("options-heads", "three heads do not divide four", torch(), says="heads", options=TORCH_OPTIONS[:4] + ["--heads", "3", "--decoder-heads", "1"])
     whole("memo-tensor", "one tensor for all, from the memo", torch(change=lambda n, f: f.update(ops=b"h\1" if f["key"] != "0" else

@@ -108,7 +108,8 @@ def judge(case, code, out, err, before, after):
 
 
 def run_case(segfm, sanitized, case, folder, model):
-    write(folder, case.files)
+    files = {name: data() if callable(data) else data for name, data in case.files.items()}
+    write(folder, files)
     arguments = [model if a == "W" else a for a in case.arguments]
     if case.arguments[0] not in ("info", "compare"):
         arguments += ["--threads", "1"]
@@ -123,7 +124,7 @@ def run_case(segfm, sanitized, case, folder, model):
         return ["ran for %d s" % WALL], ""
     if process.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
         return ["took more than %d s of processor time" % SECONDS], ""
-    return judge(case, process.returncode, out, err, case.files, files_of(folder)), err.decode("utf-8", "replace").split("\n")[0]
+    return judge(case, process.returncode, out, err, files, files_of(folder)), err.decode("utf-8", "replace").split("\n")[0]
 
 
 def run_job(job):
