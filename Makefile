@@ -52,15 +52,20 @@ $(BUILD)/libsegfm.a: $(LIB_OBJ)
 	@rm -f $@
 	$(Q)$(AR) rcs $@ $^
 
+# The subcommands without main: for tests that call them.
+$(BUILD)/libtools.a: $(filter-out %/main.o,$(TOOL_OBJ))
+	@rm -f $@
+	$(Q)$(AR) rcs $@ $^
+
 $(BUILD)/segfm: $(TOOL_OBJ) $(BUILD)/libsegfm.a
 	@echo 'LINK $@'
 	$(Q)$(CC) $(ALL_CFLAGS) $^ -o $@ -lm
 
 # A test may replace library functions, so it is linked against the archive.
-$(BUILD)/test/%: test/%.c $(BUILD)/libsegfm.a
+$(BUILD)/test/%: test/%.c $(BUILD)/libtools.a $(BUILD)/libsegfm.a
 	@mkdir -p $(@D)
 	@echo 'CC $<'
-	$(Q)$(CC) $(ALL_CFLAGS) $< $(BUILD)/libsegfm.a -o $@ -lm
+	$(Q)$(CC) $(ALL_CFLAGS) $< $(BUILD)/libtools.a $(BUILD)/libsegfm.a -o $@ -lm
 
 # All that can be compiled: also the programs of make verify and make demo.
 PROGRAMS = $(patsubst %.c,$(BUILD)/%,$(wildcard test/*.c demo/*.c))
@@ -132,6 +137,38 @@ sanitize:
 	@scripts/test.sh $$(for cc in $(SANITIZE_CC); do $(MAKE) -s CC=$$cc $(SANITIZE) print-build; done) \
 		$$($(MAKE) -s $(SANITIZE_TINY) print-build)
 
+# Files that are wrong in one way each, given to the command; and sound ones cut at every byte and with every bit of their
+# headers flipped, given to the parsers. Both with the sanitizers too.
+.PHONY: command malformed corpus fuzz fuzz-smoke fuzzers
+command: $(BUILD)/segfm
+malformed:
+	@$(MAKE) --no-print-directory -s -j2 command $(BUILD)/test/test_malformed
+	@$(MAKE) --no-print-directory -s -j2 CC=gcc $(SANITIZE) command test-malformed
+	@scripts/malformed.sh $(BUILD) $$($(MAKE) -s CC=gcc $(SANITIZE) print-build)
+.PHONY: test-malformed
+test-malformed: $(BUILD)/test/test_malformed
+
+# libFuzzer on every parser, with clang. fuzz-smoke: the corpus, then FUZZ_SECONDS of new inputs for each; fuzz: FUZZ_SECONDS
+# of an hour for each, or for TARGET alone; what it learns stays in build/fuzz.
+FUZZ = CC=clang OMP=0 OPT=-O1 VARIANT=-fuzz CFLAGS="-fsanitize=fuzzer-no-link $(SANITIZERS)"
+FUZZ_SECONDS ?=
+TARGET ?=
+FUZZERS = $(patsubst test/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard test/fuzz/*.c))
+$(BUILD)/fuzz/%: test/fuzz/%.c $(BUILD)/libtools.a $(BUILD)/libsegfm.a
+	@mkdir -p $(@D)
+	@echo 'CC $<'
+	$(Q)$(CC) $(ALL_CFLAGS) -fsanitize=fuzzer $< $(BUILD)/libtools.a $(BUILD)/libsegfm.a -o $@ -lm
+-include $(FUZZERS:=.d)
+fuzzers: $(FUZZERS)
+fuzz-smoke:
+	@$(MAKE) --no-print-directory -s -j2 $(FUZZ) fuzzers
+	@TARGET="$(TARGET)" scripts/fuzz.sh $$($(MAKE) -s $(FUZZ) print-build) $(or $(FUZZ_SECONDS),5)
+fuzz:
+	@$(MAKE) --no-print-directory -s -j2 $(FUZZ) fuzzers
+	@TARGET="$(TARGET)" KEEP=1 scripts/fuzz.sh $$($(MAKE) -s $(FUZZ) print-build) $(or $(FUZZ_SECONDS),3600)
+corpus:
+	@$${PYTHON-python3} -B test/malformed/corpus.py test/fuzz/corpus
+
 # valgrind knows no AVX-512, hence the generic kernels; without OpenMP, whose threads keep memory until the end.
 VALGRIND = OMP=0 ISA=generic OPT=-O1 VARIANT=-valgrind CFLAGS=-g
 valgrind:
@@ -201,6 +238,9 @@ help:
 	@echo 'make bench-training  a training step against PyTorch: time and memory'
 	@echo 'make conformance  equal hashes from all compilers, levels, threads, machines? (installs them where apt may; QUICK=1: a third)'
 	@echo 'make sanitize   the tests under address and undefined-behaviour sanitizers'
+	@echo 'make malformed  800 bad files given to the command, cut and flipped ones to the parsers, also under the sanitizers'
+	@echo 'make fuzz-smoke  libFuzzer on every parser: the corpus, then a few seconds each (FUZZ_SECONDS=5)'
+	@echo 'make fuzz       for long (FUZZ_SECONDS=3600 each; TARGET=nifti: that parser alone); make corpus: what it begins with'
 	@echo 'make soak       10,000 random commands to a session, memory watched; the library the same under the sanitizers'
 	@echo 'make learn      trains a model on phantoms alone (half an hour), scores it on others'
 	@echo 'make kills      100 kills of training runs at random moments: does a resumed one end with the same bits?'

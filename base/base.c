@@ -62,6 +62,18 @@ void base_format(char *out, size_t capacity, const char *format, ...) {
     va_end(args);
 }
 
+/* A file's names may end up in an error: what a terminal would obey, line ends above all, becomes a question mark. */
+static void make_printable(char *s) {
+    unsigned char before = 0;
+    for (; *s != '\0'; s++) {
+        unsigned char c = (unsigned char)*s;
+        bool second = before == 0xC2 && c >= 0x80 && c < 0xA0; /* U+0080 to U+009F, of two bytes */
+        if (c < 0x20 || c == 0x7F || second) *s = '?';
+        if (second) s[-1] = '?';
+        before = c;
+    }
+}
+
 segfm_status base_fail(segfm_error *error, segfm_status status, const char *format, ...) {
     if (error == NULL) return status;
     char message[sizeof error->message]; /* an argument may point into *error */
@@ -69,6 +81,7 @@ segfm_status base_fail(segfm_error *error, segfm_status status, const char *form
     va_start(args, format);
     format_into(message, sizeof message, format, args);
     va_end(args);
+    make_printable(message);
     memcpy(error->message, message, sizeof message);
     error->status = status;
     error->where[0] = '\0';
@@ -80,6 +93,7 @@ segfm_status base_fail_where(segfm_error *error, segfm_status status, const char
         text t = {error->where, error->where + sizeof error->where - 1};
         put_string(&t, where);
         *t.at = '\0';
+        make_printable(error->where);
     }
     return status;
 }

@@ -36,7 +36,8 @@ typedef float real;
    %zu (size_t), %x (unsigned), %c and %% only. Writes at most capacity bytes, the terminator included; the rest is cut. */
 void base_format(char *out, size_t capacity, const char *format, ...);
 
-/* Fills *error (may be NULL) with a sentence formatted as by base_format, clears error->where, returns `status`. */
+/* Fills *error (may be NULL) with a sentence formatted as by base_format, clears error->where, returns `status`. Control
+   characters, which names from a file may hold, become question marks, here and in error->where: one sentence is one line. */
 segfm_status base_fail(segfm_error *error, segfm_status status, const char *format, ...);
 /* Names the file that an error is about, unless a deeper function has done so. Returns error->status. NULL error: the
    given status. */

@@ -620,7 +620,8 @@ static segfm_status gzip_member(const unsigned char *src, size_t n, size_t *at, 
     if (status != SEGFM_OK) return status;
     if (n - p < 8) return bad_gzip(error, begin, "the file ends inside the CRC and size that end the member");
     size_t size = out->size - before;
-    uint32_t crc = io_crc32(0, out->data + before, size);
+    uint32_t crc =
+        size > 0 ? io_crc32(0, out->data + before, size) : 0; /* an empty first member: there is no memory yet */
     if (crc != base_le32(src + p))
         return base_fail(error, SEGFM_BAD_INPUT, "gzip member at byte %zu: CRC of the data is %x, need %x", begin, crc,
                          base_le32(src + p));

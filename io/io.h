@@ -83,6 +83,7 @@ typedef struct io_zip {
     size_t size;
     io_zip_entry *entries;
     size_t count;
+    const io_zip_entry **by_name; /* the entries in the order of their names */
 } io_zip;
 
 bool io_is_zip(const unsigned char *bytes, size_t n);

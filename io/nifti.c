@@ -310,20 +310,20 @@ static double to_mm(const io_nifti *image, double length) {
 
 static void read_spacing(io_nifti *out) {
     for (int i = 0; i < 3; i++) {
-        double length = fabs(get_real(out, layout_of(out)->pixdim, i + 1));
-        out->spacing[i] = length == 0 || !isfinite(length) ? 1 : to_mm(out, length);
+        double length = to_mm(out, fabs(get_real(out, layout_of(out)->pixdim, i + 1)));
+        out->spacing[i] = length == 0 || !isfinite(length) ? 1 : length; /* 1e306 m are no double of mm */
     }
 }
 
 static segfm_status read_sform(io_nifti *out, segfm_error *error) {
     for (int row = 0; row < 3; row++)
         for (int column = 0; column < 4; column++) {
-            double value = get_real(out, layout_of(out)->srow, 4 * row + column);
+            double value = to_mm(out, get_real(out, layout_of(out)->srow, 4 * row + column));
             if (!isfinite(value))
                 return base_fail(error, SEGFM_BAD_INPUT,
                                  "srow_%c[%d] is not a finite number, but sform_code says that it is used", 'x' + row,
                                  column);
-            out->affine[row][column] = to_mm(out, value);
+            out->affine[row][column] = value;
         }
     return SEGFM_OK;
 }
@@ -347,7 +347,7 @@ static segfm_status read_qform(io_nifti *out, segfm_error *error) {
     double q[3], offset[3], r[3][3];
     for (int i = 0; i < 3; i++) {
         q[i] = get_real(out, at->quatern, i);
-        offset[i] = get_real(out, at->qoffset, i);
+        offset[i] = to_mm(out, get_real(out, at->qoffset, i));
         if (!isfinite(q[i]) || !isfinite(offset[i]))
             return base_fail(error, SEGFM_BAD_INPUT,
                              "%s_%c is not a finite number, but qform_code says that it is used",
@@ -362,7 +362,7 @@ static segfm_status read_qform(io_nifti *out, segfm_error *error) {
     double qfac = get_real(out, at->pixdim, 0) == -1 ? -1 : 1; /* anything but -1 counts as 1 */
     for (int row = 0; row < 3; row++) {
         for (int i = 0; i < 3; i++) out->affine[row][i] = r[row][i] * out->spacing[i] * (i == 2 ? qfac : 1);
-        out->affine[row][3] = to_mm(out, offset[row]);
+        out->affine[row][3] = offset[row];
     }
     return SEGFM_OK;
 }

@@ -588,23 +588,24 @@ static segfm_status call_scalar(machine *m, uint32_t args) {
 
 /* ---- text that has to be decoded ----------------------------------------------------------------------------- */
 
-/* Room for n decoded bytes. Each text is decoded once by what Python writes, so that all of them together are no
-   longer than the input; a text in the memo cannot be decoded again and again. */
+/* Room for n decoded bytes. */
 static segfm_status decoded_bytes(machine *m, size_t n, unsigned char **out) {
-    if (n > m->size - m->decoded) return bad(m, "the pickle decodes more text than it holds");
     block *b = malloc(sizeof *b + n + 1);
     if (b == NULL) return no_memory(m);
     b->next = m->blocks;
     m->blocks = b;
-    m->decoded += n;
     *out = b->bytes;
     return SEGFM_OK;
 }
 
-/* UTF-8 text whose characters are all below 256 → those bytes. */
+/* UTF-8 text whose characters are all below 256 → those bytes. Each text is decoded once by what Python writes, so that
+   all of them together are no longer than the input; a text in the memo cannot be decoded again and again, which would take
+   memory, or for ASCII, which is only looked at, time. */
 static segfm_status decode_latin1(machine *m, const unsigned char *text, size_t n, const unsigned char **out,
                                   size_t *out_n) {
     size_t ascii = 0;
+    if (n > m->size - m->decoded) return bad(m, "the pickle decodes more text than it holds");
+    m->decoded += n;
     while (ascii < n && text[ascii] < 0x80) ascii++;
     *out = text;
     *out_n = n;

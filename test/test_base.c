@@ -114,7 +114,19 @@ static void test_sort(void) {
     base_sort(NULL, 0, 4, by_value);
 }
 
+/* What a file's names could make of a line on a terminal. */
+static void test_printable(void) {
+    segfm_error error = {0};
+    base_fail(&error, SEGFM_BAD_INPUT, "name '%s'",
+              "a\nb\x1b[2J\x7f\xC2\x9B"
+              "2J\xC3\xA9\xE2\x86\x9B");
+    CHECK(strcmp(error.message, "name 'a?b?[2J???2J\xC3\xA9\xE2\x86\x9B'") == 0); /* é and an arrow stay */
+    base_fail_where(&error, SEGFM_BAD_INPUT, "a\r\nb.nii");
+    CHECK(strcmp(error.where, "a??b.nii") == 0);
+}
+
 int main(void) {
+    test_printable();
     test_format();
     test_sort();
     test_errors();

@@ -243,7 +243,7 @@ static void test_valid(void) {
 
 static void check_refused(const io_buffer *b, const char *sentence, int line) {
     unsigned char *copy = exact_copy(b->data, b->size);
-    io_zip zip = {NULL, 7, NULL, 9};
+    io_zip zip = {.size = 7, .count = 9};
     segfm_error error = {0};
     segfm_status status = io_zip_open(copy, b->size, &zip, &error);
     bool untouched = zip.size == 7 && zip.count == 9 && zip.entries == NULL;

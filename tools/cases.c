@@ -43,7 +43,9 @@ static segfm_status read_line(const char *list, char *line, int number, tool_cas
     if (number == 1 && (strcmp(first, "image") == 0 || strcmp(first, "file") == 0)) return SEGFM_OK; /* a header */
     segfm_status status = resolve(list, first, image, sizeof image, error);
     if (status == SEGFM_OK) status = resolve(list, second, label, sizeof label, error);
-    return status == SEGFM_OK ? tool_cases_add(out, first, image, label, error) : status;
+    if (status != SEGFM_OK) /* the only reason */
+        return base_fail(error, SEGFM_BAD_INPUT, "line %d: a path is longer than %zu bytes", number, sizeof image - 1);
+    return tool_cases_add(out, first, image, label, error);
 }
 
 segfm_status tool_cases_read(const char *path, tool_cases *out, segfm_error *error) {

@@ -47,7 +47,7 @@ static segfm_status read_objects(const io_zip *zip, const char *name, bool table
                                 : base_fail(error, SEGFM_BAD_INPUT, "array %s: got %s, need objects", name,
                                             io_dtype_name(array.dtype));
     status = io_pickle_parse(array.data, array.bytes, out, error);
-    if (status != SEGFM_OK) return status;
+    if (status != SEGFM_OK) return base_fail(error, status, "array %s: %s", name, error->message);
     const io_pickle_node *root = &out->nodes[out->root];
     if (root->kind != IO_PICKLE_LIST && (root->kind != IO_PICKLE_ARRAY || root->array.dtype != IO_OBJECT))
         return base_fail(error, SEGFM_BAD_INPUT, "array %s: its pickle holds no array of objects", name);
@@ -69,8 +69,9 @@ static segfm_status read_order(tool_challenge *c, segfm_error *error) {
     io_array *texts = &c->order_texts;
     if (!has_array(&c->zip, name)) return SEGFM_OK;
     segfm_status status = tool_npz_bytes(&c->zip, name, &c->order_bytes, error);
-    if (status == SEGFM_OK) status = io_npy_parse_texts(c->order_bytes.data, c->order_bytes.size, texts, error);
     if (status != SEGFM_OK) return status;
+    status = io_npy_parse_texts(c->order_bytes.data, c->order_bytes.size, texts, error);
+    if (status != SEGFM_OK) return base_fail(error, status, "array %s: %s", name, error->message);
     if (texts->dtype == IO_TEXT && texts->count > 0 && (texts->ndim == 1 || texts->ndim == 2))
         return agree(name, texts->shape[0], &c->classes, error);
     *texts = (io_array){0};

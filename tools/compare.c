@@ -163,7 +163,7 @@ static void tensor_free(tensor *t) {
 
 static segfm_status side_read(const side *s, const entry *e, tensor *t, segfm_error *error) {
     segfm_status status;
-    char path[4096];
+    char path[4096] = "";
     *t = (tensor){0};
     if (s->archive) status = io_zip_read(&s->zip, io_zip_find(&s->zip, e->file), &t->bytes, error);
     else {
@@ -178,7 +178,7 @@ static segfm_status side_read(const side *s, const entry *e, tensor *t, segfm_er
     if (status == SEGFM_OK) io_array_to_f64(&t->array, t->values);
     else {
         tensor_free(t);
-        base_fail_where(error, status, s->path);
+        base_fail_where(error, status, path[0] != '\0' ? path : s->path);
     }
     return status;
 }

@@ -100,6 +100,10 @@ segfm_status tool_labels_match(tool_labels *truth, vol_shape shape, const double
                              text[0], what, text[1]);
         }
         truth->spacing[k] = s > 0 ? s : t > 0 ? t : 1;
+        if (!(truth->spacing[k] >= 1e-30 &&
+              truth->spacing[k] <= 1e30)) /* products of lengths would leave the doubles */
+            return base_fail(error, SEGFM_BAD_INPUT,
+                             "spacings: along %c the voxels are of no length from 1e-30 to 1e30 mm", "zyx"[k]);
     }
     return SEGFM_OK;
 }

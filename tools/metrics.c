@@ -162,7 +162,10 @@ segfm_status command_metrics(int argc, char **argv, segfm_error *error) {
     tool_labels truth = {0}, predicted = {0};
     status = tool_labels_open(truth_path, "gts", "segs", &truth, error);
     if (status == SEGFM_OK) status = tool_labels_open(predicted_path, "segs", "gts", &predicted, error);
-    if (status == SEGFM_OK) status = tool_labels_match(&truth, predicted.shape, predicted.spacing, "prediction", error);
+    if (status == SEGFM_OK) {
+        status = tool_labels_match(&truth, predicted.shape, predicted.spacing, "prediction", error);
+        if (status != SEGFM_OK) base_fail_where(error, status, predicted_path);
+    }
     if (status == SEGFM_OK && q.flat && truth.shape.n[0] != 1)
         status = base_fail(error, SEGFM_BAD_USAGE, "--flat: got %lld slices, need 1", (long long)truth.shape.n[0]);
     q.threads = nn_threads(common.threads);

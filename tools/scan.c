@@ -15,7 +15,10 @@ segfm_status tool_npz_bytes(const io_zip *zip, const char *name, io_buffer *byte
 segfm_status tool_npz_array(const io_zip *zip, const char *name, io_buffer *bytes, io_array *array,
                             segfm_error *error) {
     segfm_status status = tool_npz_bytes(zip, name, bytes, error);
-    return status == SEGFM_OK ? io_npy_parse(bytes->data, bytes->size, array, error) : status;
+    if (status != SEGFM_OK) return status;
+    status = io_npy_parse(bytes->data, bytes->size, array, error);
+    return status == SEGFM_OK || error == NULL ? status
+                                               : base_fail(error, status, "array %s: %s", name, error->message);
 }
 
 static segfm_status take_voxels(tool_scan *s, segfm_error *error) {

@@ -1,3 +1,4 @@
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -112,7 +113,11 @@ static segfm_status read_window(const char *path, const segvol_model *m, inputs 
                          "window: got %d axes, %zu elements, need %d x %d x %d or (B,1) before it", a->ndim, a->count,
                          (int)want[0], (int)want[1], (int)want[2]);
     in->batch = a->ndim == 5 ? a->shape[0] : 1;
-    return tool_array_reals(a, &in->windows, error);
+    status = tool_array_reals(a, &in->windows, error);
+    for (size_t i = 0; status == SEGFM_OK && i < a->count; i++)
+        if (!isfinite(in->windows[i]))
+            status = base_fail(error, SEGFM_BAD_INPUT, "window: element %zu is not finite", i);
+    return status;
 }
 
 static segfm_status read_prompts(const tool_list *boxes, const tool_list *points, inputs *in, segfm_error *error) {

@@ -59,7 +59,11 @@ static segfm_status old_settings(const arguments *a, const train_checkpoint *c, 
     train_settings before;
     train_settings_default(&before);
     segfm_status status = train_settings_read(&before, c->text, error);
-    if (status != SEGFM_OK) return status;
+    if (status != SEGFM_OK) {
+        char path[4096];
+        bool fits = tool_path(path, sizeof path, a->out, "checkpoint.bin", NULL) == SEGFM_OK;
+        return base_fail_where(error, status, fits ? path : a->out);
+    }
     if (a->config == NULL && a->init == NULL) {
         *s = before;
         status = take_options(a, s, error);

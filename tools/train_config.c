@@ -432,9 +432,13 @@ segfm_status train_settings_check(const train_settings *s, segfm_error *error) {
         problem = "evaluate_every: need evaluate_pairs too";
     else if (s->parts == TRAIN_CORRECTOR && s->sizes.gru_blocks == 0)
         problem = "parts: the network has no corrector (gru_blocks is 0)";
-    for (int k = 0; problem == NULL && k < 3; k++)
-        if (s->phantom_largest[k] > 0 && s->phantom_smallest[k] > s->phantom_largest[k])
-            problem = "phantom_smallest: need at most phantom_largest";
+    for (int k = 0; problem == NULL && k < 3; k++) {
+        int64_t low = s->phantom_smallest[k], high = s->phantom_largest[k];
+        if (high > 0 && low > high) problem = "phantom_smallest: need at most phantom_largest";
+        else if ((low > 0 && low < TRAIN_PHANTOM_SMALLEST) || (high > 0 && high < TRAIN_PHANTOM_SMALLEST) ||
+                 low > TRAIN_PHANTOM_LARGEST || high > TRAIN_PHANTOM_LARGEST)
+            problem = "phantom_smallest, phantom_largest: need 8 to 1024 voxels, or 0"; /* before a run has a folder */
+    }
     return problem == NULL ? SEGFM_OK : base_fail(error, SEGFM_BAD_INPUT, "%s", problem);
 }
 

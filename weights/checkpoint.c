@@ -21,10 +21,9 @@ typedef struct entry {
     bool used;
 } entry;
 
-/* A torch storage that a tensor needed; several tensors may share one. */
+/* A torch storage, one for each entry of the archive; several tensors may share one. */
 typedef struct storage {
-    const char *key;
-    size_t key_length, bytes;
+    bool read;
     const unsigned char *data;
     io_buffer inflated; /* when the archive was compressed after torch wrote it */
 } storage;
@@ -40,8 +39,7 @@ struct weights_checkpoint {
     const char *root; /* "archive/", in zip's name of data.pkl, not terminated */
     size_t root_length;
     bool big_endian;
-    storage *storages;
-    size_t storage_count;
+    storage *storages;          /* as many as zip.count */
     weights_hints own;          /* what a checkpoint of weights_export says of itself; zeros: it is none */
     char *variant, *provenance; /* likewise, or NULL */
 };
@@ -309,41 +307,35 @@ static segfm_status open_torch(weights_checkpoint *c, const unsigned char *bytes
     return status == SEGFM_OK ? collect_tensors(c, dict, error) : status;
 }
 
-/* Reads the storage `key` into s: in place, or inflated when the archive was repacked. */
-static segfm_status read_storage(weights_checkpoint *c, const entry *e, storage *s, segfm_error *error) {
-    char key[WEIGHTS_NAME_MAX], name[WEIGHTS_NAME_MAX];
-    const io_zip_entry *file = find_in_root(c, "data/", e->key, e->key_length);
-    printable(key, e->key, e->key_length);
-    printable(name, e->name, e->length);
-    if (file == NULL) return base_fail(error, SEGFM_BAD_INPUT, "%s: the archive lacks its storage data/%s", name, key);
-    if (file->size != s->bytes)
-        return base_fail(error, SEGFM_BAD_INPUT, "%s: its storage data/%s has %llu bytes, need %zu", name, key,
-                         (unsigned long long)file->size, s->bytes);
-    if (file->method == 0) return io_zip_view(&c->zip, file, &s->data, error);
-    segfm_status status = io_zip_read(&c->zip, file, &s->inflated, error);
-    s->data = s->inflated.data;
+/* Reads a storage: in place, or inflated when the archive was repacked. */
+static segfm_status read_storage(weights_checkpoint *c, const io_zip_entry *file, storage *s, segfm_error *error) {
+    segfm_status status;
+    if (file->method == 0) {
+        status = io_zip_view(&c->zip, file, &s->data, error);
+    } else {
+        status = io_zip_read(&c->zip, file, &s->inflated, error);
+        s->data = s->inflated.data;
+    }
+    s->read = status == SEGFM_OK;
     return status;
 }
 
 /* The bytes that a torch tensor views; each storage is read (and its CRC checked) once. */
 static segfm_status find_storage(weights_checkpoint *c, entry *e, segfm_error *error) {
-    storage s = {.key = e->key, .key_length = e->key_length};
+    char key[WEIGHTS_NAME_MAX], name[WEIGHTS_NAME_MAX];
     if (e->key == NULL) return SEGFM_OK;
-    s.bytes = e->elements * io_dtype_size(e->dtype); /* the unpickler has checked the product */
-    for (size_t i = c->storage_count; i-- > 0;)
-        if (c->storages[i].bytes == s.bytes &&
-            compare_names(c->storages[i].key, c->storages[i].key_length, s.key, s.key_length) == 0) {
-            e->data = c->storages[i].data;
-            return SEGFM_OK;
-        }
-    segfm_status status = read_storage(c, e, &s, error);
-    if (status != SEGFM_OK) {
-        io_buffer_free(&s.inflated);
-        return status;
-    }
-    c->storages[c->storage_count++] = s; /* there is room for one per entry */
-    e->data = s.data;
-    return SEGFM_OK;
+    size_t bytes = e->elements * io_dtype_size(e->dtype); /* the unpickler has checked the product */
+    const io_zip_entry *file = find_in_root(c, "data/", e->key, e->key_length);
+    printable(key, e->key, e->key_length);
+    printable(name, e->name, e->length);
+    if (file == NULL) return base_fail(error, SEGFM_BAD_INPUT, "%s: the archive lacks its storage data/%s", name, key);
+    if (file->size != bytes)
+        return base_fail(error, SEGFM_BAD_INPUT, "%s: its storage data/%s has %llu bytes, need %zu", name, key,
+                         (unsigned long long)file->size, bytes);
+    storage *s = &c->storages[file - c->zip.entries];
+    segfm_status status = s->read ? SEGFM_OK : read_storage(c, file, s, error);
+    e->data = s->data;
+    return status;
 }
 
 /* ---- the configuration --------------------------------------------------------------------------------------- */
@@ -535,7 +527,7 @@ static segfm_status check_shape(const entry *e, const weights_spec *spec, segfm_
 static segfm_status check_tensors(weights_checkpoint *c, segfm_error *error) {
     weights_spec spec;
     char name[WEIGHTS_NAME_MAX];
-    c->storages = calloc(c->count + 1, sizeof *c->storages);
+    c->storages = calloc(c->zip.count + 1, sizeof *c->storages);
     if (c->storages == NULL) return no_memory(error);
     for (size_t i = 0; weights_spec_at(&c->config, i, &spec); i++) {
         entry *e = find(c, spec.name);
@@ -582,7 +574,7 @@ segfm_status weights_checkpoint_open(const unsigned char *bytes, size_t n, const
 
 void weights_checkpoint_close(weights_checkpoint *c) {
     if (c == NULL) return;
-    for (size_t i = 0; i < c->storage_count; i++) io_buffer_free(&c->storages[i].inflated);
+    for (size_t i = 0; c->storages != NULL && i < c->zip.count; i++) io_buffer_free(&c->storages[i].inflated);
     free(c->variant);
     free(c->provenance);
     free(c->storages);

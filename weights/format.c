@@ -257,6 +257,8 @@ segfm_status weights_verify(const weights_file *w, segfm_error *error) {
         if (base_xxh64(t.data, weights_tensor_bytes(&t), 0) != base_le64(entry_at(w, i) + LAYOUT_ENTRY_HASH))
             return base_fail(error, SEGFM_BAD_INPUT, "%s: its data is damaged, the hash is not the one in the table",
                              t.name);
+        segfm_status status = weights_check_finite(&t, error);
+        if (status != SEGFM_OK) return status;
     }
     if (weights_hash_header(w->bytes, base_le32(w->bytes + 12)) != w->content_hash)
         return base_fail(error, SEGFM_BAD_INPUT, "weights: the header is damaged, its hash is not the one at offset %d",

@@ -88,8 +88,8 @@ weights_tensor weights_at(const weights_file *w, size_t i);
 bool weights_look_up(const weights_file *w, const char *name, weights_tensor *out);
 /* Bytes of its data in the file. */
 size_t weights_tensor_bytes(const weights_tensor *t);
-/* Recomputes the hashes: SEGFM_BAD_INPUT naming the first tensor whose data differ. weights_open has done so for the
-   header only, which takes microseconds. */
+/* Recomputes the hashes: SEGFM_BAD_INPUT naming the first tensor whose data differ, or hold a value that is not finite.
+   weights_open has done so for the header only, which takes microseconds. */
 segfm_status weights_verify(const weights_file *w, segfm_error *error);
 /* Elements first … first + count − 1 widened to `real`; false when one of them is not finite. */
 bool weights_read(const weights_tensor *t, size_t first, size_t count, real *out);
