@@ -222,9 +222,7 @@ struct segfm_session {
 
 segfm_options segfm_options_default(void) {
     const size_t megabytes = sizeof(size_t) < 8 ? 64 : 512; /* of address space; what is not used costs no memory */
-    return (segfm_options){.click_by = SEGFM_BY_DECODER | SEGFM_BY_CORRECTOR | SEGFM_BY_SPREAD,
-                           .max_clicks = 64,
-                           .cache_bytes = megabytes << 20};
+    return (segfm_options){.click_by = SEGFM_BY_BEST, .max_clicks = 64, .cache_bytes = megabytes << 20};
 }
 
 static size_t points_of(const segvol_model *net) { return net->gru_count > 0 ? 2 * (size_t)net->config.topk : 0; }
@@ -291,6 +289,8 @@ static segfm_status plan(segfm_session *s, const segvol_model *net, vol_shape sh
     if (!base_count(dims, 3, 1, &scan)) return no_memory(SIZE_MAX, error);
     *s = (segfm_session){.net = net, .options = *options, .scan = shape};
     s->options.threads = nn_threads(options->threads);
+    if (options->click_by == SEGFM_BY_BEST)
+        s->options.click_by = SEGFM_BY_DECODER | (net->config.frame > 0 ? SEGFM_BY_SPREAD : SEGFM_BY_CORRECTOR);
     for (int axis = 0; axis < 3; axis++) s->window.n[axis] = net->config.spatial[axis];
     size_t window = net->window_voxels, clicks = (size_t)options->max_clicks;
     s->capacity = 2 * options->max_clicks + 16;
@@ -325,7 +325,7 @@ static segfm_status count_bytes(const segfm_model *model, const int64_t shape[3]
         return base_fail(error, SEGFM_BAD_USAGE,
                          "session options: got %d clicks and %d threads, need 1 to 65536 and at least 0",
                          options->max_clicks, options->threads);
-    if (options->click_by > segfm_options_default().click_by || (unsigned)options->variant > SEGFM_UPSTREAM)
+    if (options->click_by > SEGFM_BY_BEST || (unsigned)options->variant > SEGFM_UPSTREAM)
         return base_fail(error, SEGFM_BAD_USAGE, "session options: click_by or variant is none of its values");
     segfm_session s;
     nn_arena arena = {0};

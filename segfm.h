@@ -93,8 +93,9 @@ typedef bool segfm_progress(void *user, int64_t done, int64_t total);
    code makes them, defects and all, for verification. */
 typedef enum segfm_variant { SEGFM_SEED, SEGFM_UPSTREAM } segfm_variant;
 
-/* What a click goes through, of the steps 1 to 3 above. */
-enum { SEGFM_BY_DECODER = 1, SEGFM_BY_CORRECTOR = 2, SEGFM_BY_SPREAD = 4 };
+/* What a click goes through, of the steps 1 to 3 above. BEST, which goes with no other: decoder and corrector, but where the
+   window follows a box decoder and spreading, as measured in docs/training.md. */
+enum { SEGFM_BY_DECODER = 1, SEGFM_BY_CORRECTOR = 2, SEGFM_BY_SPREAD = 4, SEGFM_BY_BEST = 8 };
 
 /* Start from segfm_options_default(). */
 typedef struct segfm_options {

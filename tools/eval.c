@@ -734,7 +734,7 @@ segfm_status command_eval(int argc, char **argv, segfm_error *error) {
     if (status != SEGFM_OK) return status;
     tool_cases cases = {0};
     tool_model model = {0};
-    bool corrector = o.clicks > 0 && (o.session.click_by & SEGFM_BY_CORRECTOR) != 0;
+    bool corrector = o.clicks > 0 && (o.session.click_by & (SEGFM_BY_CORRECTOR | SEGFM_BY_BEST)) != 0;
     status = list_cases(&o, &cases, error);
     if (status == SEGFM_OK) status = check_outputs(&o, &cases, error);
     if (status == SEGFM_OK) status = tool_model_open(o.weights, &o.common, corrector, &model, error);

@@ -103,7 +103,7 @@ static const command commands[] = {
      "                  ones; spacing x,y,z taken for z,y,x; its draw among equal clicks; NSD 0 for a case's step "
      "whose\n"
      "                  mean DSC is at most 0.2; no boxes in the file: nothing found at step 0\n"
-     "  --by PARTS      what clicks go through: all (default) or some of decoder,corrector,spread\n"
+     "  --by PARTS      what clicks go through: some of decoder,corrector,spread (default: what suits the model)\n"
      "  --variant V     seed (default) or upstream (corrections as the published code makes them)\n\n"
      "  The box where a file has none: z from the object's first to its last slice, x and y from its middle slice (of "
      "those\n"
