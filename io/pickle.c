@@ -604,11 +604,11 @@ static segfm_status decoded_bytes(machine *m, size_t n, unsigned char **out) {
 static segfm_status decode_latin1(machine *m, const unsigned char *text, size_t n, const unsigned char **out,
                                   size_t *out_n) {
     size_t ascii = 0;
+    *out = text;
+    *out_n = n;
     if (n > m->size - m->decoded) return bad(m, "the pickle decodes more text than it holds");
     m->decoded += n;
     while (ascii < n && text[ascii] < 0x80) ascii++;
-    *out = text;
-    *out_n = n;
     if (ascii == n) return SEGFM_OK; /* the bytes are the text */
     unsigned char *p = NULL;
     TRY(decoded_bytes(m, n, &p));

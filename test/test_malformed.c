@@ -39,7 +39,8 @@ enum { TARGETS = sizeof targets / sizeof targets[0], LARGE = 4096 };
 /* Memory of exactly n bytes, so that a sanitizer sees each byte too far. */
 static void give(parser *parse, const unsigned char *bytes, size_t n) {
     unsigned char *copy = malloc(n + (n == 0));
-    if (!CHECK(copy != NULL)) return;
+    CHECK(copy != NULL);
+    if (copy == NULL) return;
     if (n > 0) memcpy(copy, bytes, n);
     parse(copy, n);
     free(copy);

@@ -30,8 +30,9 @@ static inline const char *fuzz_path(const char *name) {
 static inline const char *fuzz_file(const char *name, const void *bytes, size_t n) {
     const char *path = fuzz_path(name);
     FILE *file = fopen(path, "wb");
-    fuzz_require(file != NULL);
-    fuzz_require(fwrite(bytes, 1, n, file) == n && fclose(file) == 0);
+    if (file == NULL) abort();
+    bool written = fwrite(bytes, 1, n, file) == n, closed = fclose(file) == 0;
+    fuzz_require(written && closed);
     return path;
 }
 
