@@ -215,6 +215,12 @@ want 2 'gts: goes with --images' eval --pairs "$dir/pairs.tsv" --gts "$dir" --cs
 want 2 'clicks: got 101' eval --pairs "$dir/pairs.tsv" --csv "$dir/never.csv" --clicks 101
 want 2 'min-voxels: got 0' eval --pairs "$dir/pairs.tsv" --csv "$dir/never.csv" --min-voxels 0
 want 2 'by: got gru, need one or more of decoder,corrector,spread' eval --pairs "$dir/pairs.tsv" --csv "$dir/never.csv" --by gru
+for by in '' , decoder, ,spread decoder,,spread best 'decoder spread'; do
+    want 2 "by: got $by, need one or more of" eval --pairs "$dir/pairs.tsv" --csv "$dir/never.csv" --by "$by"
+done
+for labels in '' , 3,x 3, ,3 0 3,0 70000 65536 -1 +3 '3 4' 99999999999999999999; do
+    want 2 "labels: got $labels, need labels of 1 to 65535" eval --pairs "$dir/pairs.tsv" --csv "$dir/never.csv" --labels "$labels"
+done
 want 2 'variant: got x, need seed or upstream' eval --pairs "$dir/pairs.tsv" --csv "$dir/never.csv" --variant x
 want 3 'missing.tsv: ' eval --pairs "$dir/missing.tsv" --csv "$dir/never.csv"
 want 3 'missing: ' eval --images "$dir/missing" --csv "$dir/never.csv"
