@@ -62,9 +62,14 @@ $segfm segment -i "$dir/scan.nii" -w "$dir/w.segfm" --box $box -o "$dir/m.nii.gz
 ok 'segment' $?
 [ ! -s "$dir/stdout" ] && [ ! -s "$dir/stderr" ]; ok 'segment is silent' $?
 there "$dir/m.nii.gz"; there "$dir/l.nii"; there "$dir/o.png"
-$segfm segment -i "$dir/scan.nii" --quiet --box $box -o "$dir/m2.nii" 2>"$dir/stderr"; ok 'segment without -w' $?
+$segfm segment -i "$dir/scan.nii" --quiet --box $box -o "$dir/m0.nii" 2>"$dir/stderr"; ok 'segment without -w' $?
+[ ! -s "$dir/stderr" ]; ok 'quiet is quiet without it too' $?
+there "$dir/m0.nii"
+$segfm segment -i "$dir/scan.nii" -w formula:tiny --quiet --box $box -o "$dir/m2.nii" 2>"$dir/stderr"; ok 'segment with formula:tiny' $?
 [ ! -s "$dir/stderr" ]; ok 'quiet is quiet' $?
 gzip -dc "$dir/m.nii.gz" | cmp - "$dir/m2.nii"; ok 'formula:tiny is what convert writes; .nii and .nii.gz agree' $?
+SEGFM_WEIGHTS="$dir/w.segfm" $segfm segment -i "$dir/scan.nii" --box $box -o "$dir/m4.nii"; ok 'SEGFM_WEIGHTS' $?
+cmp "$dir/m2.nii" "$dir/m4.nii"; ok 'names the weights' $?
 $segfm segment -i "$dir/scan.nii" -w "$dir/w.segfm" --world --box 2.25,-5.5,-3,-2.25,3.5,5 -o "$dir/m3.nii"; ok 'a box in millimetres' $?
 cmp "$dir/m2.nii" "$dir/m3.nii"; ok 'which is the same box: without qform and sform x is flipped and the centre is 0' $?
 $segfm segment -i "$dir/scan.nii" -w "$dir/w.segfm" --box $box --click 12,12,6,+ --click 0,0,0,- -o "$dir/c.nii"; ok 'clicks' $?
@@ -97,7 +102,7 @@ $metrics --threads 1 >"$dir/one"; $metrics --threads 3 | cmp - "$dir/one"; ok 'm
 
 # A scan whose labels are the mask that its box gives: nothing to click at.
 printf '%s\t%s\n' scan.nii m2.nii >"$dir/own.tsv"
-for t in 1 3; do $segfm eval --pairs "$dir/own.tsv" --csv "$dir/e$t.csv" --save "$dir/es" --threads $t --quiet >"$dir/e$t"; ok "eval with $t threads" $?; done
+for t in 1 3; do $segfm eval --pairs "$dir/own.tsv" -w "$dir/w.segfm" --csv "$dir/e$t.csv" --save "$dir/es" --threads $t --quiet >"$dir/e$t"; ok "eval with $t threads" $?; done
 cmp "$dir/e1" "$dir/e3"; ok 'which say the same' $?
 sed -n '3p' "$dir/e1" | grep -q '^cases 1 classes 1$'; ok 'of one class' $?
 tail -n 1 "$dir/e1" | grep -q '^DSC_AUC [0-9.]* NSD_AUC [0-9.]*$'; ok 'with the areas at the end' $?
@@ -215,6 +220,12 @@ want 2 'gts: goes with --images' eval --pairs "$dir/pairs.tsv" --gts "$dir" --cs
 want 2 'clicks: got 101' eval --pairs "$dir/pairs.tsv" --csv "$dir/never.csv" --clicks 101
 want 2 'min-voxels: got 0' eval --pairs "$dir/pairs.tsv" --csv "$dir/never.csv" --min-voxels 0
 want 2 'by: got gru, need one or more of decoder,corrector,spread' eval --pairs "$dir/pairs.tsv" --csv "$dir/never.csv" --by gru
+for by in '' , decoder, ,spread decoder,,spread best 'decoder spread'; do
+    want 2 "by: got $by, need one or more of" eval --pairs "$dir/pairs.tsv" --csv "$dir/never.csv" --by "$by"
+done
+for labels in '' , 3,x 3, ,3 0 3,0 70000 65536 -1 +3 '3 4' 99999999999999999999; do
+    want 2 "labels: got $labels, need labels of 1 to 65535" eval --pairs "$dir/pairs.tsv" --csv "$dir/never.csv" --labels "$labels"
+done
 want 2 'variant: got x, need seed or upstream' eval --pairs "$dir/pairs.tsv" --csv "$dir/never.csv" --variant x
 want 3 'missing.tsv: ' eval --pairs "$dir/missing.tsv" --csv "$dir/never.csv"
 want 3 'missing: ' eval --images "$dir/missing" --csv "$dir/never.csv"

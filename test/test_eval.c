@@ -438,6 +438,54 @@ static void test_options(const segfm_model *model) {
     CHECK(strstr(printed, "cases without a class 1, classes below 100000 voxels 3\n") != NULL);
 }
 
+/* Rows of some labels alone, in the truth's order, with the numbers they have among all; spreading with a window that follows the
+   box, alone and by default. */
+static void test_labels(const segfm_model *model) {
+    static answer a, by_decoder;
+    const unsigned wrong[] = {3, 0, 70000};
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        char arguments[200];
+        snprintf(arguments, sizeof arguments, "--pairs %%s/pairs/a.tsv --csv %%s/none.csv --labels %u%s", wrong[i],
+                 wrong[i] == 3 ? ",x" : "");
+        CHECK(evaluate(arguments) == 2 && says("labels: got ", "need labels of 1 to 65535"));
+        CHECK(!exists(path_of("none.csv", "")));
+    }
+    plain(model, &first, 7, NULL, &a);
+    CHECK(evaluate("--pairs %s/pairs/a.tsv --csv %s/out.csv --save %s/saved --labels 300,9,7 --min-voxels 20") == 0);
+    read_results();
+    CHECK(lines_in(table) == 3 && number(2, "class") == 300 && summary("cases", 2) == 2);
+    check_row(1, "a.nii.gz", &a);
+    CHECK(evaluate("--pairs %s/pairs/a.tsv --csv %s/out.csv --clicks 0 --labels 9") == 0);
+    read_results();
+    CHECK(lines_in(table) == 1 && summary("cases", 0) == 0);
+
+    /* --by decoder,spread */
+    char other[sizeof weights];
+    memcpy(other, weights, sizeof other);
+    io_buffer bytes = bright_framed_bytes(true, 25);
+    segfm_model *framed = bright_framed_model(true, 25);
+    segfm_options options = segfm_options_default();
+    base_format(weights, sizeof weights, "%s/framed.segfm", folder);
+    CHECK(io_write_file(weights, bytes.data, bytes.size, NULL) == SEGFM_OK);
+    io_buffer_free(&bytes);
+    options.click_by = SEGFM_BY_DECODER;
+    plain(framed, &first, 7, &options, &by_decoder);
+    options.click_by = SEGFM_BY_DECODER | SEGFM_BY_SPREAD;
+    plain(framed, &first, 7, &options, &a);
+    CHECK(!close_to(a.value[0][STEPS - 1], by_decoder.value[0][STEPS - 1])); /* else there is nothing to see */
+    static const char *const by[] = {" --by decoder,spread", " --by spread,decoder,spread", "", " --by decoder"};
+    for (size_t i = 0; i < sizeof by / sizeof by[0]; i++) {
+        char arguments[200];
+        snprintf(arguments, sizeof arguments, "--pairs %%s/pairs/a.tsv --csv %%s/out.csv --save %%s/saved --labels 7%s",
+                 by[i]);
+        CHECK(evaluate(arguments) == 0);
+        read_results();
+        check_row(1, "a.nii.gz", i == 3 ? &by_decoder : &a);
+    }
+    segfm_model_close(framed);
+    memcpy(weights, other, sizeof weights);
+}
+
 /* A class that the model finds as it is: no click, and what stands is repeated. */
 static void test_perfect(const segfm_model *model) {
     static answer a;
@@ -620,6 +668,7 @@ int main(int argc, char **argv) {
     make_second(&second);
     test_pairs(model);
     test_options(model);
+    test_labels(model);
     test_perfect(model);
     test_official(model);
     test_many();

@@ -445,22 +445,113 @@ static void test_framed_part(const segfm_model *framed) {
         CHECK(segfm_click(alone, clicks[i], i != 1, NULL) == SEGFM_OK &&
               segfm_click(part, moved, i != 1, NULL) == SEGFM_OK);
     }
-    /* a click beside the view: its voxel and nothing else, and no network runs */
+    /* a background click beside the view: its voxel and nothing else, and no network runs */
     memcpy(want, got, TILE * sizeof *got);
-    CHECK(segfm_click(part, (int64_t[]){3, 4, 50}, true, NULL) == SEGFM_OK);
+    CHECK(segfm_click(part, (int64_t[]){3, 4, 50}, false, NULL) == SEGFM_OK);
     segfm_last_report(part, &report);
-    CHECK(report.decoded == 0 && report.corrected == 0 && report.changed == 1 && report.changed_box[5] == 50);
-    CHECK(segfm_logits(part, logits, 8 * TILE, NULL) == SEGFM_OK && logits[(3 * 2 * TY + 4) * 2 * TX + 50] == 10);
-    logits[(3 * 2 * TY + 4) * 2 * TX + 50] = -100;
+    CHECK(report.decoded == 0 && report.corrected == 0 && report.changed == 0 && report.changed_box[5] == -1);
+    CHECK(segfm_logits(part, logits, 8 * TILE, NULL) == SEGFM_OK && logits[(3 * 2 * TY + 4) * 2 * TX + 50] == -100);
     CHECK(take_tile(logits, at, got) && memcmp(got, want, TILE * sizeof *got) == 0);
     segfm_session_free(alone), segfm_session_free(part);
     free(small_voxels), free(voxels), free(want), free(got), free(logits);
 }
 
+typedef struct bits {
+    float logits[8 * TILE];
+    uint8_t mask[8 * TILE];
+} bits;
+
+static void take_bits(const segfm_session *s, bits *out) {
+    CHECK(segfm_logits(s, out->logits, 8 * TILE, NULL) == SEGFM_OK &&
+          segfm_mask(s, out->mask, 8 * TILE, NULL) == SEGFM_OK);
+}
+
+static bool same_bits(const segfm_session *s, const bits *want) {
+    bits *got = calloc(1, sizeof *got);
+    take_bits(s, got);
+    bool same = memcmp(got, want, sizeof *got) == 0;
+    free(got);
+    return same;
+}
+
+/* Exactly the voxels of the box have a logit of the network's. */
+static bool shows(const bits *b, vol_box view) {
+    bool right = true;
+    for (int64_t z = 0, i = 0; z < 2 * TZ; z++)
+        for (int64_t y = 0; y < 2 * TY; y++)
+            for (int64_t x = 0; x < 2 * TX; x++, i++) {
+                const vol_box voxel = {{z, y, x}, {z, y, x}};
+                right = right && (b->logits[i] != -100) == !vol_box_is_empty(vol_box_intersect(voxel, view));
+            }
+    return right;
+}
+
+static bool never(void *user, int64_t done, int64_t total) {
+    (void)done, (void)total;
+    return !*(const bool *)user;
+}
+
+/* A foreground click that the window does not show moves it: the box grows past the click by half of the way, what is around it
+   can be segmented, all is decoded anew. Undo, redo and another click give the bits that belong to the clicks; cancelled
+   before it begins, it changes nothing. */
+static void test_framed_move(const segfm_model *framed) {
+    const vol_box view = {{2, 2, 2}, {13, 26, 38}}, moved = {{2, 2, 0}, {16, 26, 64}};
+    const int64_t box[6] = {4, 6, 8, 11, 22, 32}, near[3] = {6, 9, 30}, far[3] = {13, 20, 46}, beside[3] = {2, 1, 60};
+    bits *began = malloc(sizeof *began), *before = malloc(sizeof *before), *after = malloc(sizeof *after);
+    float *voxels = tiled(2);
+    bool cancelled = false;
+    segfm_options options = segfm_options_default();
+    segfm_session *s = NULL;
+    segfm_report r;
+    options.progress = never, options.progress_user = &cancelled;
+    CHECK(segfm_session_new(framed, tiles, &options, NULL, 0, &s, NULL) == SEGFM_OK &&
+          segfm_set_volume(s, voxels, NULL) == SEGFM_OK && segfm_box(s, box, NULL) == SEGFM_OK);
+    take_bits(s, began);
+    CHECK(segfm_click(s, near, true, NULL) == SEGFM_OK);
+    take_bits(s, before);
+    CHECK(shows(before, view));
+    cancelled = true;
+    CHECK(segfm_click(s, far, true, NULL) == SEGFM_CANCELLED && same_bits(s, before));
+    cancelled = false;
+    CHECK(segfm_click(s, far, true, NULL) == SEGFM_OK);
+    segfm_last_report(s, &r);
+    CHECK(r.encoded == 1 && r.decoded == 3 && r.windows == 0 && r.clicks == 2 && r.changed > 1);
+    take_bits(s, after);
+    size_t voxel = (size_t)((far[0] * 2 * TY + far[1]) * 2 * TX + far[2]);
+    CHECK(shows(after, moved) && after->mask[voxel] == 1 && after->logits[voxel] >= 10 &&
+          before->logits[voxel] == -100);
+    for (int round = 0; round < 2; round++) {
+        cancelled = true;
+        CHECK(segfm_undo(s, NULL) == SEGFM_CANCELLED && same_bits(s, after));
+        cancelled = false;
+        CHECK(segfm_undo(s, NULL) == SEGFM_OK && same_bits(s, before));
+        segfm_last_report(s, &r);
+        CHECK(r.encoded == 1 && r.decoded == 2 && r.clicks == 1);
+        cancelled = true;
+        CHECK(segfm_redo(s, NULL) == SEGFM_CANCELLED && same_bits(s, before));
+        cancelled = false;
+        CHECK(segfm_redo(s, NULL) == SEGFM_OK && same_bits(s, after));
+    }
+    /* two steps back, and a background click where the window was not */
+    CHECK(segfm_undo(s, NULL) == SEGFM_OK && segfm_undo(s, NULL) == SEGFM_OK && same_bits(s, began));
+    CHECK(segfm_click(s, near, true, NULL) == SEGFM_OK && same_bits(s, before));
+    CHECK(segfm_click(s, beside, false, NULL) == SEGFM_OK && same_bits(s, before));
+    segfm_last_report(s, &r);
+    CHECK(r.decoded == 0 && r.encoded == 0 && r.changed == 0);
+    segfm_session_free(s);
+    free(voxels), free(began), free(before), free(after);
+}
+
 /* Clicks without a box: as if the file did not say so; also after a box, whose view is forgotten with it. */
 static void test_framed_clicks(const segfm_model *framed, const segfm_model *plain) {
     float *voxels = tiled(2), *want = malloc(8 * TILE * sizeof *want), *got = malloc(8 * TILE * sizeof *got);
-    segfm_session *a = session_of(plain, tiles, false, voxels), *b = session_of(framed, tiles, false, voxels);
+    segfm_options options = segfm_options_default();
+    segfm_session *a = NULL, *b = NULL;
+    options.click_by = SEGFM_BY_DECODER | SEGFM_BY_CORRECTOR; /* the default is not the same for the two */
+    CHECK(segfm_session_new(plain, tiles, &options, NULL, 0, &a, NULL) == SEGFM_OK &&
+          segfm_set_volume(a, voxels, NULL) == SEGFM_OK);
+    CHECK(segfm_session_new(framed, tiles, &options, NULL, 0, &b, NULL) == SEGFM_OK &&
+          segfm_set_volume(b, voxels, NULL) == SEGFM_OK);
     const int64_t box[6] = {3, 4, 5, 9, 20, 40}, clicks[][3] = {{9, 17, 33}, {12, 20, 50}};
     for (int round = 0; round < 3; round++) {
         if (round == 1) CHECK(segfm_box(b, box, NULL) == SEGFM_OK);
@@ -635,6 +726,7 @@ int main(void) {
     test_outside(model);
     segfm_model *framed = bright_framed_model(true, 25);
     test_framed_part(framed);
+    test_framed_move(framed);
     test_framed_clicks(framed, model);
     test_framed_window(framed);
     test_framed_contrast(framed);

@@ -721,6 +721,30 @@ static segfm_status run_sampling(const nn_run *r, io_buffer *out, segfm_error *e
     return done(status, b, COUNT_OF(b), error);
 }
 
+/* What clicks spread to: in blobs, on a voxel that is right and on one that is wrong, on a corner, and where all has one label. */
+static segfm_status run_spread(const nn_run *r, io_buffer *out, segfm_error *error) {
+    const vol_point_click clicks[] = {{{9, 13, 16}, 1}, {{9, 13, 16}, 0}, {{0, 0, 0}, 1}, {{19, 26, 30}, 0}};
+    uint8_t truth[BLOBS], predicted[BLOBS];
+    real *b[] = {uniform("selftest.x", BLOBS, -3, 3), uniform("selftest.y", BLOBS, 0, 5), malloc(BLOBS * sizeof(real)),
+                 malloc(BLOBS * sizeof(int64_t)), aligned_alloc(NN_ALIGN, vol_spread_scratch(blobs, r->threads))};
+    segfm_status status = SEGFM_OK;
+    make_blobs(truth, predicted);
+    for (size_t i = 0; i < COUNT_OF(b); i++)
+        if (b[i] == NULL) return done(status, b, COUNT_OF(b), error);
+    for (size_t i = 0; i < BLOBS; i++) b[1][i] = truth[i] ? b[1][i] : -b[1][i];
+    for (size_t c = 0; status == SEGFM_OK && c < COUNT_OF(clicks) + 1; c++) {
+        int64_t *voxels = (int64_t *)(void *)b[3];
+        bool alike = c == COUNT_OF(clicks);
+        for (size_t i = 0; alike && i < BLOBS; i++) b[1][i] = -1;
+        size_t n = vol_spread(b[0], b[1], blobs, &clicks[alike ? 0 : c], r->threads, b[4], voxels, b[2]);
+        for (size_t i = 0; status == SEGFM_OK && i < n; i++) {
+            const real pair[2] = {(real)voxels[i], b[2][i]};
+            status = take(out, pair, 2, error);
+        }
+    }
+    return done(status, b, COUNT_OF(b), error);
+}
+
 /* ---- networks ------------------------------------------------------------------------------------------------ */
 
 static segfm_status open_formula(const weights_config *config, int threads, tool_network *n, segfm_error *error) {
@@ -1061,6 +1085,7 @@ static const vector vectors[] = {
     {"distance", 0xf0c398bb9858911fU, run_distance},
     {"surface", 0x3dbe594ca9afb324U, run_surface},
     {"sampling", 0x0d39ca772cdfe421U, run_sampling},
+    {"spread", 0xf8f6ff30b859caa2U, run_spread},
     {"phantom", 0x3d978a5b9fe418d5U, run_phantom},
     {"sample", 0x5effb3750c9bb82dU, run_sample},
     {"sample-framed", 0x8534f5746ff5f6e6U, run_sample_framed},
@@ -1070,7 +1095,7 @@ static const vector vectors[] = {
     {"tiny-session", 0x92bc7771b3f8b40dU, run_session},
     {"training", 0xb85eb4a372674f1dU, run_training},
     {"tiny-clicks", 0x41501bde6d539032U, run_clicks},
-    {"tiny-framed", 0xb4d3ea039ed37253U, run_framed},
+    {"tiny-framed", 0x28577d84cd285432U, run_framed},
 };
 static const vector full_vectors[] = {
     {"full-layer", 0xc29ff732b0384ca0U, run_full_layer},
