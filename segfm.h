@@ -79,7 +79,8 @@ size_t segfm_model_bytes(const segfm_model *model);
      4. gives its own voxel its label, for certain.
    A model's file may say that its window follows the box. Then a box begins an object with one pass over the box and what
    is around it, at the window's size, and no other. A click outside of that which belongs to the object moves the window, so
-   that it shows it; one which does not changes its own voxel only. Without a box such a model is used like any other.
+   that it shows it; one which does not changes its own voxel only. Without a box such a model is used like any other
+   (by default without its corrector).
    The logits of a voxel are what the newest of these says, in this order: clicks on the voxel itself, corrections, the mean
    of the decoder's windows. So no later click undoes an earlier one, and what a session shows depends on the scan, the box
    and the clicks in their order alone: segfm_undo gives back the very bits that were there before. */
