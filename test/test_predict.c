@@ -213,7 +213,8 @@ static void check_result(const char *directory, const char *name, const uint16_t
 /* Runs predict; stdout must stay empty. */
 static int predict(const char *in, const char *out) {
     char arguments[8192];
-    base_format(arguments, sizeof arguments, "predict '%s' '%s' -w formula:tiny --quiet", path_of(in, ""), path_of(out, ""));
+    base_format(arguments, sizeof arguments, "predict '%s' '%s' -w formula:tiny --quiet", path_of(in, ""),
+                path_of(out, ""));
     int code = run_command(arguments);
     CHECK(printed[0] == '\0');
     return code;

@@ -130,7 +130,7 @@ static place place_of(int64_t i, int64_t in, int64_t out) {
     return (place){low, low + (low + 1 < in), (real)(at - (double)low)};
 }
 
-static real between(real a, real b, real weight) { return a + (b - a) * weight; }
+static real blend(real a, real b, real weight) { return a + (b - a) * weight; }
 
 void vol_unzoom(const real *values, vol_shape window, vol_box view, vol_box part, vol_shape s, int threads,
                 real *volume) {
@@ -149,11 +149,11 @@ void vol_unzoom(const real *values, vol_shape window, vol_box view, vol_box part
             real *to = volume + (z * s.n[1] + y) * s.n[2];
             for (int64_t x = part.lo[2]; x <= part.hi[2]; x++) {
                 place px = place_of(x - view.lo[2], window.n[2], o.n[2]);
-                real low = between(between(a[px.low], b[px.low], py.weight), between(c[px.low], d[px.low], py.weight),
-                                   pz.weight);
-                real high = between(between(a[px.high], b[px.high], py.weight),
-                                    between(c[px.high], d[px.high], py.weight), pz.weight);
-                to[x] = between(low, high, px.weight);
+                real low =
+                    blend(blend(a[px.low], b[px.low], py.weight), blend(c[px.low], d[px.low], py.weight), pz.weight);
+                real high = blend(blend(a[px.high], b[px.high], py.weight), blend(c[px.high], d[px.high], py.weight),
+                                  pz.weight);
+                to[x] = blend(low, high, px.weight);
             }
         }
 }
