@@ -5,7 +5,7 @@ It holds segfm.c and every source file that it needs, directly or through others
 that they call and define. Each file stays as it is but for this:
   - `#include "…"` becomes the text, once for a header with a guard, each time for one without (nn/kernel.h);
   - what a file keeps to itself (static functions and data, its types and enumerators) is renamed where another file has a
-    word like it, `larger` of nn/segvol/model.c to `segvol_model_larger`;
+    word like it, `larger` of nn/segvol/model.c to `segvol_model_larger` (or, where there is one, `segvol_model_own_larger`);
   - the macros of a .c file end with it.
 It relies on the layout that clang-format gives the sources.
 """
@@ -156,12 +156,15 @@ def amalgamation():
     files = needed_files()
     private = {path: names_of(read(path))[0] for path in files}
     words = {path: set(TOKEN.findall(code_of(path))) for path in files}
+    taken = set().union(*words.values())
     notice = "".join(f"   {line}".rstrip() + "\n" for line in read("LICENSE").strip().splitlines())
     seen = {"segfm.h", "base/status.h"}
     out = HEAD % notice.lstrip("\n") + '#include "segfm.h"\n\n'
     for path in files:
         clashing = {name for name in private[path] for other in files if other != path and name in words[other]}
         prefix = "session_" if path == "segfm.c" else "_".join(path[:-2].split("/")[-2:]) + "_"
+        while any(prefix + name in taken for name in clashing):
+            prefix += "own_"
         body = inlined(path, seen, lambda text: renamed(text, clashing, prefix))
         kept = [name for name in macros_of(path) if not name.startswith("KERNEL_")]
         out += rule(path) + body + "".join(f"#undef {name}\n" for name in kept) + "\n"
