@@ -8,9 +8,10 @@
 
 #include "tools.h"
 
-/* Where the default model may lie, seen from the program: beside it, installed, in the checkout, in a checkout's build/KIND. */
+/* Where the default model may lie, seen from the program: beside it, installed, in the checkout, in a checkout's build or
+   build/KIND. */
 static const char *const default_places[] = {"default.segfm", "../share/segfm/default.segfm", "weights/default.segfm",
-                                             "../../weights/default.segfm"};
+                                             "../weights/default.segfm", "../../weights/default.segfm"};
 
 /* The program's folder with a slash; without /proc the current one. */
 static void find_program(char *out, size_t capacity) {
