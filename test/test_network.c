@@ -125,10 +125,12 @@ static void test_differences(void) {
     const weights_config five = config_with(5), one = config_with(1), none = config_with(0);
     const train_network_options seed = {.max_corrections = 5, .parts = TRAIN_ALL, .offsets = true};
     const train_network_options all = {.max_corrections = 5, .parts = TRAIN_ALL, .all_clicks = true};
+    const train_network_options chained = {.max_corrections = 5, .parts = TRAIN_ALL, .all_clicks = true, .chain = true};
     const train_network_options upstream = {
         .max_corrections = 3, .parts = TRAIN_ALL, .variant = VOL_UPSTREAM, .slice_dice = true};
     check_differences(&five, &seed, &(train_objective){.corrections = 3, .points = true});
     check_differences(&one, &all, &(train_objective){3, true, REAL_C(0.4), REAL_C(0.3)});
+    check_differences(&one, &chained, &(train_objective){.corrections = 3, .points = true});
     check_differences(&none, &seed, &(train_objective){0, true, 0, REAL_C(0.5)});
     check_differences(&five, &upstream, &(train_objective){.corrections = 2, .points = true});
 }
@@ -169,6 +171,24 @@ static void test_bits(void) {
         free(got);
     }
     free(want);
+}
+
+/* With chain the clicks of the second pass are simulated on the decoder's own masks: the first is that of the corrections, the others
+   are not, as the corrector has not changed these masks. */
+static void test_chain(void) {
+    const weights_config c = config_with(1);
+    train_network_options options = {.max_corrections = 3, .parts = TRAIN_ALL, .all_clicks = true};
+    train_losses plain[2], chained[2];
+    for (int chain = 0; chain < 2; chain++) {
+        options.chain = chain;
+        example e = open_example(&c, &options, 2);
+        for (int i = 0; i < 2; i++)
+            train_network_loss(&e.net, &e.sample, &(train_objective){.corrections = 1 + 2 * i, .points = true},
+                               chain ? &chained[i] : &plain[i]);
+        close_example(&e);
+    }
+    CHECK(plain[0].dice_points > 0 && memcmp(&plain[0], &chained[0], sizeof plain[0]) == 0);
+    CHECK(plain[1].dice == chained[1].dice && plain[1].dice_points != chained[1].dice_points);
 }
 
 /* Recomputing takes less memory. */
@@ -228,6 +248,7 @@ static void test_parts(void) {
 int main(void) {
     test_differences();
     test_bits();
+    test_chain();
     test_memory();
     test_adds();
     test_parts();

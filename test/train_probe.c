@@ -44,7 +44,7 @@ static void *grow(void *old, size_t bytes) {
 /* ---- the keys ------------------------------------------------------------------------------------------------ */
 
 typedef struct settings {
-    double upstream, all_clicks, slice_dice, recompute, consistency, boundary, decay, threads, parts;
+    double upstream, all_clicks, chain, slice_dice, recompute, consistency, boundary, decay, threads, parts;
 } settings;
 
 static settings read_keys(int count, char **keys) {
@@ -54,7 +54,8 @@ static settings read_keys(int count, char **keys) {
         double *value;
     } known[] = {{"upstream", &s.upstream},       {"all_clicks", &s.all_clicks}, {"slice_dice", &s.slice_dice},
                  {"recompute", &s.recompute},     {"boundary", &s.boundary},     {"decay", &s.decay},
-                 {"consistency", &s.consistency}, {"threads", &s.threads},       {"parts", &s.parts}};
+                 {"consistency", &s.consistency}, {"threads", &s.threads},       {"parts", &s.parts},
+                 {"chain", &s.chain}};
     for (int i = 0; i < count; i++) {
         char *equals = strchr(keys[i], '=');
         size_t k = 0, n = sizeof known / sizeof known[0];
@@ -163,6 +164,7 @@ static void start(trainer *t, const weights_file *file, const settings *s) {
     train_network_options options = {.offsets = weights_find(file, "gru_blocks.0.fc_coord.weight") != NULL,
                                      .recompute = s->recompute != 0,
                                      .all_clicks = s->all_clicks != 0,
+                                     .chain = s->chain != 0,
                                      .slice_dice = s->slice_dice != 0,
                                      .max_corrections = most_corrections(),
                                      .variant = s->upstream != 0 ? VOL_UPSTREAM : VOL_SEED,

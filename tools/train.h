@@ -25,7 +25,7 @@ typedef struct train_settings {
     double settled;
     double corrections[TRAIN_MAX_CORRECTIONS + 1];
     double consistency, boundary;
-    int64_t parts, all_clicks, slice_dice, recompute;
+    int64_t parts, all_clicks, chain, slice_dice, recompute;
     train_augmentation augmentation;
     int64_t box_jitter;
     int64_t checkpoint_every, evaluate_every, evaluate_clicks, evaluate_min_voxels;

@@ -103,6 +103,7 @@ static const key keys[] = {
     NUMBERS(boundary, 1, 0, 1e30, "weight of the boundary loss, in stage box_points"),
     {"parts", PARTS, AT(parts), 1, 0, 0, part_names, "what learns: all, or of encoder+decoder+corrector", false},
     CHOICES(all_clicks, no_yes, "the second decoder pass is told all clicks, as a session is; no: the last one"),
+    CHOICES(chain, no_yes, "these clicks come of the decoder's own masks, one after the other; no: of the corrector's"),
     CHOICES(slice_dice, no_yes, "the Dice loss is a mean over slices, as the published code's for a batch of one"),
     CHOICES(recompute, no_yes, "less memory, more time; the same result"),
 
@@ -430,6 +431,7 @@ segfm_status train_settings_check(const train_settings *s, segfm_error *error) {
     else if (s->floor > s->rate) problem = "floor: need at most rate";
     else if (s->evaluate_every > 0 && strcmp(s->evaluate_pairs, "-") == 0)
         problem = "evaluate_every: need evaluate_pairs too";
+    else if (s->chain && (!s->all_clicks || s->variant != VOL_SEED)) problem = "chain: needs all_clicks, and variant seed";
     else if (s->parts == TRAIN_CORRECTOR && s->sizes.gru_blocks == 0)
         problem = "parts: the network has no corrector (gru_blocks is 0)";
     for (int k = 0; problem == NULL && k < 3; k++) {

@@ -61,6 +61,7 @@ static segfm_status lay_out(train_run *r, nn_arena *arena, segfm_error *error) {
     train_network_options options = {.offsets = s->offsets != 0 && s->sizes.gru_blocks > 0,
                                      .recompute = s->recompute != 0,
                                      .all_clicks = s->all_clicks != 0,
+                                     .chain = s->chain != 0,
                                      .slice_dice = s->slice_dice != 0,
                                      .max_corrections = most_corrections(s),
                                      .variant = (vol_variant)s->variant,

@@ -23,7 +23,8 @@ struct train_inside {
     segvol_corrector corrector;
     segvol_corrector_tape corrector_tape;
     vol_samples samples;
-    vol_click *clicks;    /* (max_corrections + 1) */
+    vol_click *clicks;    /* (max_corrections + 1) of the corrections; one more where there is none */
+    vol_click *told;      /* (max_corrections + 1) of the second pass, where they are not the same */
     correction *steps;    /* (max_corrections) */
     segvol_point *points; /* (max_corrections + 1) */
     real *image, *dimage; /* (segvol_image_count), (tokens, dim) */
@@ -111,6 +112,7 @@ static void take_window(train_network *n, nn_arena *arena) {
     size_t voxels = m->window_voxels;
     vol_click_request q = click_request(n);
     in->clicks = nn_arena_take(arena, (size_t)n->options.max_corrections + 1, sizeof *in->clicks);
+    in->told = nn_arena_take(arena, n->options.chain ? (size_t)n->options.max_corrections + 1 : 0, sizeof *in->told);
     in->points = nn_arena_take(arena, (size_t)n->options.max_corrections + 1, sizeof *in->points);
     in->image = nn_arena_reals(arena, segvol_image_count(m));
     in->dimage = nn_arena_reals(arena, nn_times(m->tokens, n->config.dim));
@@ -380,14 +382,31 @@ static void box_losses(train_network *n, const train_sample *s, const train_obje
     if (n->options.parts & ~(unsigned)TRAIN_CORRECTOR) decode_backward(n);
 }
 
+static segvol_point point_of(const vol_click *c) {
+    return (segvol_point){(real)c->at[0], (real)c->at[1], (real)c->at[2], c->label};
+}
+
+/* Clicks for the second pass → in->told: the first is the first correction's; each other is simulated on what the decoder makes of the
+   box and those before. Returns how many, at most `wanted`: none follows when nothing is wrong. */
+static size_t chain(train_network *n, const train_sample *s, size_t wanted) {
+    inside *in = n->inside;
+    size_t count = 1;
+    in->told[0] = in->clicks[0];
+    for (; count < wanted; count++) {
+        in->points[count - 1] = point_of(&in->told[count - 1]);
+        decode(n, &(segvol_prompts){in->points, count, s->box}, in->logits);
+        if (!simulate(n, s->truth, &in->told[count])) break;
+    }
+    return count;
+}
+
 /* The pass with the box and clicks: the last one, or all. */
 static void points_pass(train_network *n, const train_sample *s, size_t clicks, real weight, train_losses *out) {
     inside *in = n->inside;
+    if (n->options.chain) clicks = chain(n, s, clicks);
+    const vol_click *told = n->options.chain ? in->told : in->clicks;
     size_t first = n->options.all_clicks ? 0 : clicks - 1, count = clicks - first;
-    for (size_t i = 0; i < count; i++) {
-        const vol_click *c = &in->clicks[first + i];
-        in->points[i] = (segvol_point){(real)c->at[0], (real)c->at[1], (real)c->at[2], c->label};
-    }
+    for (size_t i = 0; i < count; i++) in->points[i] = point_of(&told[first + i]);
     decode(n, &(segvol_prompts){in->points, count, s->box}, in->first);
     overlap_losses(n, in->first, s->truth, &out->dice_points, &out->bce_points);
     if (weight > 0 && n->options.parts & ~(unsigned)TRAIN_CORRECTOR) {

@@ -30,6 +30,7 @@ PARTS = {'encoder': ('image_encoder.',), 'decoder': ('prompt_encoder.', 'mask_de
 class Options:
     variant: str = 'seed'
     all_clicks: bool = False    # the second decoder pass is told all clicks, not the last one alone
+    chain: bool = False         # its clicks are simulated on its own masks, each told of the clicks before
     slice_dice: bool = False    # Dice per slice: upstream's for a batch of one
     consistency: float = 0.0    # weights of these losses
     boundary: float = 0.0
@@ -89,6 +90,15 @@ def losses_of(model, image, truth, box, corrections, points, options):
     found = dict.fromkeys(LOSSES, logits.new_zeros(()))
     found['dice'], found['bce'] = both(logits)
     total, passes = found['dice'] + found['bce'], 1
+    if points and clicks and options.chain:
+        wanted, clicks = len(clicks), clicks[:1]
+        while len(clicks) < wanted:
+            so_far = torch.stack(clicks)[None]
+            with torch.no_grad():
+                click = first.new_tensor(next_click(len(clicks), decode((so_far[..., :3], so_far[..., 3]))))
+            if click[3] < 0:
+                break
+            clicks.append(click)
     if points and clicks:
         told = torch.stack(clicks if options.all_clicks else clicks[-1:])[None]
         found['dice_points'], found['bce_points'] = both(decode((told[..., :3], told[..., 3])))
@@ -189,6 +199,7 @@ def main():
     parser.add_argument('--double', action='store_true')
     parser.add_argument('--variant', choices=('seed', 'upstream'), help='default: the weights\'')
     parser.add_argument('--all-clicks', action='store_true')
+    parser.add_argument('--chain', action='store_true')
     parser.add_argument('--slice-dice', action='store_true')
     parser.add_argument('--consistency', type=float, default=0.0)
     parser.add_argument('--boundary', type=float, default=0.0)
@@ -198,7 +209,7 @@ def main():
     args = parser.parse_args()
     dtype = torch.float64 if args.double else torch.float32
     model, about = load_model(args.weights, dtype, args.device)
-    options = Options(args.variant or about['variant'], args.all_clicks, args.slice_dice, args.consistency, args.boundary)
+    options = Options(args.variant or about['variant'], args.all_clicks, args.chain, args.slice_dice, args.consistency, args.boundary)
     trainer = Trainer(model, options, decay=args.decay, clip=args.clip, parts=tuple(args.parts))
     steps = read_steps(args.steps)
     for rate, corrections, points, names in steps:

@@ -225,6 +225,7 @@ CASES = [
     ('points', [(0, 'box_points', '0 1'), (2, 'box_points', '2 3 4'), (0, 'box', '0')], {}, None, []),
     ('all losses', [(2, 'box_points', '1 3'), (4, 'box_points', '0 2'), (0, 'box', '4')], {'consistency': 0.7, 'boundary': 0.3}, None, []),
     ('all clicks', [(3, 'box_points', '4'), (5, 'box_points', '2')], {'all_clicks': True, 'consistency': 0.2}, None, []),
+    ('chain', [(3, 'box_points', '4'), (5, 'box_points', '1'), (0, 'box_points', '2')], {'all_clicks': True, 'chain': True}, None, []),
     ('nothing wrong', [(2, 'box_points', '5'), (0, 'box_points', '0')], {'boundary': 0.1}, None, []),
     ('recompute', [(2, 'box_points', '0 3')], {}, None, ['recompute=1']),
     ('encoder', [(2, 'box_points', '0 1'), (0, 'box', '2')], {}, ('encoder',), ['parts=1']),
@@ -237,7 +238,7 @@ CASES = [
 
 
 def keys_of(options):
-    keys = {'upstream': options.variant == 'upstream', 'all_clicks': options.all_clicks, 'slice_dice': options.slice_dice,
+    keys = {'upstream': options.variant == 'upstream', 'all_clicks': options.all_clicks, 'chain': options.chain, 'slice_dice': options.slice_dice,
             'consistency': options.consistency, 'boundary': options.boundary}
     return [f'{key}={float(value)!r}' for key, value in keys.items() if value]
 
