@@ -1,6 +1,6 @@
 """What needs no model, on the boxes and with the simulated clicks of `segfm eval`, to be compared with its DSC.
 
-    rivals.py LIST.tsv [--clicks 5] [--csv OUT.csv] [--only NAME] [--core 0.5] [--grow 0.1] [--beta 130]
+    rivals.py LIST.tsv [--clicks 5] [--csv OUT.csv] [--only NAME] [--core 0.8] [--grow 0.1] [--beta 130] [--seed 0.5]
 
 LIST.tsv: image, tab, label map per line, as `segfm eval --pairs` takes it. Needs nibabel, scipy and scikit-image (Debian:
 python3-nibabel python3-scipy python3-skimage). Per rival a line `DSC d0 d1 …`: with the box, after each click; means over cases
@@ -12,8 +12,10 @@ otsu       Otsu's threshold of what is in the box; which side of it is the objec
 walker     scikit-image's random walker on the box and a quarter of its extent on every side, at most 48 voxels along each axis
            (the mean of those that become one), spacing respected, brightness clipped to its 0.5 to 99.5 percentiles. Seeds:
            background outside of the box grown by --grow of its extent; object in the ellipsoid of --core of the box's size;
-           clicks. A click on the object outside of the box makes the box larger; one beside the object takes the core's seeds
-           away in a ball of a fifth of the box's extents around it. Where the probability, interpolated, is above one half.
+           clicks, as balls of --seed of the radius above. A click on the object outside of the box makes the box larger; one
+           beside the object takes the core's seeds away in a ball of a fifth of the box's extents around it. The mask is
+           where the probability, interpolated, is above one half. The defaults are the best of a few tried on scans of the
+           list that eval's model may see.
 """
 import argparse
 import csv
@@ -45,6 +47,11 @@ def in_ellipsoid(shape, box, share=1.0):
     return sum(((g - (a + b) / 2) / (share * (b - a + 1) / 2)) ** 2 for g, a, b in zip(grids, lo, hi)) <= 1
 
 
+def reach(mask, at, inside, spacing):
+    """How far it is from a click to the next voxel labelled as the click is, in mm."""
+    return ndimage.distance_transform_edt(mask != inside, sampling=spacing)[at] if (mask == inside).any() else min(spacing)
+
+
 class Ball:
     """A mask from the box alone; clicks set balls."""
     def __init__(self, mask, spacing):
@@ -54,9 +61,8 @@ class Ball:
         return self.first
 
     def click(self, mask, at, inside):
-        radius = ndimage.distance_transform_edt(mask != inside, sampling=self.spacing)[at] if (mask == inside).any() else 1
         grids = np.ogrid[tuple(slice(0, n) for n in mask.shape)]
-        near = sum(((g - a) * s) ** 2 for g, a, s in zip(grids, at, self.spacing)) < max(radius, 1e-9) ** 2
+        near = sum(((g - a) * s) ** 2 for g, a, s in zip(grids, at, self.spacing)) < reach(mask, at, inside, self.spacing) ** 2
         return np.where(near, inside, mask)
 
 
@@ -83,7 +89,7 @@ class Walker:
         return self.walk()
 
     def click(self, mask, at, inside):
-        self.clicks.append((np.array(at), inside))
+        self.clicks.append((np.array(at), inside, self.options.seed * reach(mask, at, inside, self.spacing)))
         return self.walk()
 
     def shrink(self, lo, n):
@@ -103,9 +109,8 @@ class Walker:
     def seeds(self, lo, cells, step):
         """0: none, 1: object, 2: background."""
         o = self.options
-        at = [((c - a + 0.5) / step).astype(int) for c, _ in self.clicks for a in [lo]]
         hull = np.array([self.box[0], self.box[1]])
-        for c, inside in self.clicks:
+        for c, inside, _ in self.clicks:
             if inside:
                 hull = np.array([np.minimum(hull[0], c), np.maximum(hull[1], c)])
         centres = [a + (np.arange(k) + 0.5) * s - 0.5 for a, k, s in zip(lo, cells, step)]
@@ -117,20 +122,22 @@ class Walker:
         middle, half = (self.box[0] + self.box[1]) / 2, (self.box[1] - self.box[0] + 1) / 2
         core = sum(((g - m) / np.maximum(o.core * h, s / 2)) ** 2 for g, m, h, s in zip(grids, middle, half, step)) <= 1
         kept = core.copy()
-        for c, inside in self.clicks:
+        for c, inside, _ in self.clicks:
             if not inside:
                 kept &= sum(((g - v) / (2 * h)) ** 2 for g, v, h in zip(grids, c, half)) > RELEASE ** 2
-        if not kept.any() and not any(inside for _, inside in self.clicks):
+        if not kept.any() and not any(inside for _, inside, _ in self.clicks):
             kept = core  # something must be the object
         out[kept] = 1
-        for a, (_, inside) in zip(at, self.clicks):
-            out[tuple(a)] = 1 if inside else 2
+        for c, inside, radius in self.clicks:
+            value = 1 if inside else 2
+            out[sum(((g - v) * s) ** 2 for g, v, s in zip(grids, c, self.spacing)) < radius ** 2] = value
+            out[tuple(((c - lo + 0.5) / step).astype(int))] = value
         return out
 
     def walk(self):
         lo, hi = self.box
         margin = np.ceil(FRAME * (hi - lo + 1)).astype(int) + 1
-        points = [c for c, _ in self.clicks]
+        points = [c for c, *_ in self.clicks]
         first = np.min([lo - margin, *[c - margin for c in points]], axis=0)
         n = np.max([hi + margin, *[c + margin for c in points]], axis=0) - first + 1
         brightness, step = self.shrink(first, n)
@@ -144,7 +151,7 @@ class Walker:
             inner = [np.arange(max(a, 0), min(a + k, size)) for a, k, size in zip(first, n, mask.shape)]
             where = np.meshgrid(*[(i - a + 0.5) / s - 0.5 for i, a, s in zip(inner, first, step)], indexing='ij')
             mask[np.ix_(*inner)] = ndimage.map_coordinates(share, where, order=1, mode='nearest') > 0.5
-        for c, inside in self.clicks:
+        for c, inside, _ in self.clicks:
             mask[tuple(c)] = inside
         return mask
 
@@ -195,9 +202,10 @@ def main():
     parser.add_argument('--min-voxels', type=int, default=100)
     parser.add_argument('--csv')
     parser.add_argument('--only', choices=RIVALS, action='append')
-    parser.add_argument('--core', type=float, default=0.5)
+    parser.add_argument('--core', type=float, default=0.8)
     parser.add_argument('--grow', type=float, default=0.1)
     parser.add_argument('--beta', type=float, default=130)
+    parser.add_argument('--seed', type=float, default=0.5)
     options = parser.parse_args()
     names = options.only or list(RIVALS)
     rows, cases = [], {name: [] for name in names}
