@@ -1,6 +1,6 @@
 """What needs no model, on the boxes and with the simulated clicks of `segfm eval`, to be compared with its DSC.
 
-    rivals.py LIST.tsv [--clicks 5] [--csv OUT.csv] [--only NAME] [--core 0.8] [--grow 0.1] [--beta 130] [--seed 0.5]
+    rivals.py LIST.tsv [--clicks 5] [--csv OUT.csv] [--only NAME] [--core 0.8] [--grow 0.1] [--beta 130] [--seed 0.8]
 
 LIST.tsv: image, tab, label map per line, as `segfm eval --pairs` takes it. Needs nibabel, scipy and scikit-image (Debian:
 python3-nibabel python3-scipy python3-skimage). Per rival a line `DSC d0 d1 …`: with the box, after each click; means over cases
@@ -205,7 +205,7 @@ def main():
     parser.add_argument('--core', type=float, default=0.8)
     parser.add_argument('--grow', type=float, default=0.1)
     parser.add_argument('--beta', type=float, default=130)
-    parser.add_argument('--seed', type=float, default=0.5)
+    parser.add_argument('--seed', type=float, default=0.8)
     options = parser.parse_args()
     names = options.only or list(RIVALS)
     rows, cases = [], {name: [] for name in names}
