@@ -226,6 +226,11 @@ done
 for labels in '' , 3,x 3, ,3 0 3,0 70000 65536 -1 +3 '3 4' 99999999999999999999; do
     want 2 "labels: got $labels, need labels of 1 to 65535" eval --pairs "$dir/pairs.tsv" --csv "$dir/never.csv" --labels "$labels"
 done
+for loosen in '' -1 1001 2.5 20% x; do
+    want 2 "loosen: got $loosen, need a whole number from 0 to 1000" eval --pairs "$dir/pairs.tsv" --csv "$dir/never.csv" --loosen "$loosen"
+done
+want 2 'shift: got -5, need a whole number from 0 to 1000000' eval --pairs "$dir/pairs.tsv" --csv "$dir/never.csv" --shift -5
+want 2 'no-box: goes neither' eval --pairs "$dir/pairs.tsv" --csv "$dir/never.csv" --no-box --shift 0
 want 2 'variant: got x, need seed or upstream' eval --pairs "$dir/pairs.tsv" --csv "$dir/never.csv" --variant x
 want 3 'missing.tsv: ' eval --pairs "$dir/missing.tsv" --csv "$dir/never.csv"
 want 3 'missing: ' eval --images "$dir/missing" --csv "$dir/never.csv"

@@ -2,6 +2,7 @@
    masks and prompts against what the public API and vol/ give when they are asked here in turn. */
 #include "test.h"
 
+#include "../train/train.h"
 #include "../vol/vol.h"
 #include "bright.h"
 #include "challenge.h"
@@ -163,14 +164,13 @@ static void start_answer(const subject *s, unsigned label, answer *a) {
     naive_box(a->mask, a->box);
 }
 
-/* A class by itself. */
-static void plain(const segfm_model *model, const subject *s, unsigned label, const segfm_options *options, answer *a) {
+/* A class by itself. a: start_answer's, with the box to be given or none. */
+static void plain_from(const segfm_model *model, const subject *s, const segfm_options *options, answer *a) {
     static uint8_t object[VOXELS];
     const double zyx[3] = {s->spacing[2], s->spacing[1], s->spacing[0]};
     segfm_session *session = session_on(model, s, options);
-    start_answer(s, label, a);
-    object_of(s, label, object);
-    CHECK(segfm_box(session, a->box, NULL) == SEGFM_OK);
+    object_of(s, a->label, object);
+    if (a->has_box) CHECK(segfm_box(session, a->box, NULL) == SEGFM_OK);
     for (int k = 0; k < STEPS; k++) {
         if (k > 0) a->click[k] = click_on(object, a->mask, VOL_CLICK_FIRST);
         if (k > 0 && a->click[k].label >= 0)
@@ -179,6 +179,11 @@ static void plain(const segfm_model *model, const subject *s, unsigned label, co
         measure(object, a->mask, zyx, a, k);
     }
     segfm_session_free(session);
+}
+
+static void plain(const segfm_model *model, const subject *s, unsigned label, const segfm_options *options, answer *a) {
+    start_answer(s, label, a);
+    plain_from(model, s, options, a);
 }
 
 /* The label map that a step's prompts give, each class from the beginning. */
@@ -486,6 +491,145 @@ static void test_labels(const segfm_model *model) {
     memcpy(weights, other, sizeof weights);
 }
 
+/* Where a box is after --loosen and --shift, with libm's sine and cosine. */
+static void naive_disturb(const char *file, unsigned label, int loosen, int shift, int64_t box[6]) {
+    train_random r = train_random_at(base_xxh64(file, strlen(file), 0), label, 0);
+    double z = 2 * train_random_uniform(&r) - 1, turn = 2 * acos(-1.0) * train_random_uniform(&r), square = 0;
+    const double by[3] = {shift * z, shift * sqrt(1 - z * z) * sin(turn), shift * sqrt(1 - z * z) * cos(turn)};
+    for (int k = 0; k < 3; k++) {
+        int64_t outwards = (int64_t)round((double)(box[3 + k] - box[k] + 1) * loosen / 100),
+                moved = (int64_t)round(by[k]);
+        int64_t bounds[2] = {box[k] - outwards + moved, box[3 + k] + outwards + moved};
+        for (int i = 0; i < 2; i++) {
+            while (bounds[i] < 0) bounds[i]++;
+            while (bounds[i] >= shape.n[k]) bounds[i]--;
+            box[k + 3 * i] = bounds[i];
+        }
+        square += by[k] * by[k];
+    }
+    CHECK(fabs(square - (double)shift * shift) < 1e-6 * (1 + square));
+}
+
+/* Boxes made of the truth, then loosened, moved, both; those that leave the scan are cut there. The same in another folder. */
+static void test_disturbed(const segfm_model *model) {
+    static const struct { int loosen, shift; } by[] = {{20, 0}, {0, 5}, {35, 3}, {10, 500000}, {1000, 0}, {0, 0}};
+    static answer a[5];
+    write_text(path_of("pairs", "two.tsv"), "a.nii.gz\ta_label.nii\nb.nii\tb_label.nii.gz\n");
+    make_folder("elsewhere");
+    write_pair(&first, "elsewhere/a.nii.gz", "elsewhere/a_label.nii");
+    write_text(path_of("elsewhere", "a.tsv"), "a.nii.gz\ta_label.nii\n");
+    int cut = 0, moved = 0;
+    for (size_t i = 0; i < sizeof by / sizeof by[0]; i++) {
+        const unsigned labels[5] = {2, 7, 1, 2, 3};
+        char arguments[200];
+        snprintf(arguments, sizeof arguments,
+                 "--loosen %d --shift %d --csv %%s/out.csv --save %%s/saved --pairs %%s/%s", by[i].loosen, by[i].shift,
+                 "pairs/two.tsv");
+        CHECK(evaluate(arguments) == 0);
+        read_results();
+        for (int c = 0; c < 5; c++) {
+            const subject *s = c < 2 ? &first : &second;
+            start_answer(s, labels[c], &a[c]);
+            int64_t box[6];
+            memcpy(box, a[c].box, sizeof box);
+            naive_disturb(c < 2 ? "a.nii.gz" : "b.nii", labels[c], by[i].loosen, by[i].shift, a[c].box);
+            plain_from(model, s, NULL, &a[c]);
+            check_row(1 + c, c < 2 ? "a.nii.gz" : "b.nii", &a[c]);
+            for (int k = 0; k < 3; k++) cut += a[c].box[k] == 0 || a[c].box[3 + k] == shape.n[k] - 1;
+            moved += memcmp(box, a[c].box, sizeof box) != 0;
+        }
+        if (by[i].shift != 5) continue;
+        snprintf(arguments, sizeof arguments,
+                 "--shift 5 --csv %%s/out.csv --save %%s/saved --pairs %%s/elsewhere/a.tsv");
+        CHECK(evaluate(arguments) == 0);
+        read_results();
+        for (int c = 0; c < 2; c++) check_row(1 + c, "a.nii.gz", &a[c]);
+    }
+    CHECK(moved == 25 && cut >= 20);
+    /* a case's own boxes; one that is not in the scan stays an error */
+    int64_t boxes[2][6] = {{2, 5, 6, 7, 12, 14}, {4, 16, 16, 9, 23, 24}};
+    static subject s;
+    s = first;
+    for (int i = 0; i < VOXELS; i++) s.truth[i] = s.truth[i] == 300 ? 0 : s.truth[i];
+    make_folder("own");
+    write_case(&s, "own", NULL, "o.npz", (const int64_t(*)[6])boxes, 2);
+    CHECK(evaluate("--images %s/own --csv %s/out.csv --save %s/saved --loosen 25 --shift 2") == 0);
+    read_results();
+    for (int c = 0; c < 2; c++) {
+        start_answer(&s, c == 0 ? 2 : 7, &a[c]);
+        memcpy(a[c].box, boxes[c], sizeof boxes[c]);
+        naive_disturb("o.npz", a[c].label, 25, 2, a[c].box);
+        plain_from(model, &s, NULL, &a[c]);
+        check_row(1 + c, "o.npz", &a[c]);
+    }
+    boxes[1][5] = X;
+    write_case(&s, "own", NULL, "o.npz", (const int64_t(*)[6])boxes, 2);
+    CHECK(evaluate("--images %s/own --csv %s/none.csv --loosen 25 --shift 2") == 3);
+    CHECK(says("/o.npz: ", "box, axis x: got 16 to 30, the scan has 0 to 29"));
+}
+
+/* The voxel of the object that is farthest from all that is not, the first of equal ones. */
+static void naive_middle(const uint8_t *object, int64_t at[3]) {
+    int best = 0;
+    for (int v = 0; v < VOXELS; v++) {
+        const int p[3] = {v / (Y * X), v / X % Y, v % X};
+        int nearest = object[v] ? 1000000 : 0;
+        for (int w = 0; w < (Z + 2) * (Y + 2) * (X + 2); w++) { /* one voxel around the scan, too */
+            const int q[3] = {w / ((Y + 2) * (X + 2)) - 1, w / (X + 2) % (Y + 2) - 1, w % (X + 2) - 1};
+            bool outside = q[0] < 0 || q[0] >= Z || q[1] < 0 || q[1] >= Y || q[2] < 0 || q[2] >= X;
+            if (nearest == 0 || (!outside && object[(q[0] * Y + q[1]) * X + q[2]])) continue;
+            int d = 0;
+            for (int k = 0; k < 3; k++) d += (p[k] - q[k]) * (p[k] - q[k]);
+            if (d < nearest) nearest = d;
+        }
+        if (nearest <= best) continue;
+        best = nearest;
+        for (int k = 0; k < 3; k++) at[k] = p[k];
+    }
+}
+
+/* Clicks alone, also where the file has boxes, and with the official rules. */
+static void test_no_box(const segfm_model *model) {
+    static answer a[3];
+    static uint8_t object[VOXELS];
+    static uint16_t labels[VOXELS];
+    CHECK(evaluate("--pairs %s/pairs/a.tsv --csv %s/out.csv --save %s/saved --no-box") == 0);
+    read_results();
+    CHECK(strstr(prompts, "\tbox\t") == NULL);
+    for (int c = 0; c < 2; c++) {
+        int64_t middle[3] = {-1, -1, -1};
+        start_answer(&first, c == 0 ? 2 : 7, &a[c]);
+        a[c].has_box = false;
+        memset(a[c].mask, 0, sizeof a[c].mask);
+        plain_from(model, &first, NULL, &a[c]);
+        check_row(1 + c, "a.nii.gz", &a[c]);
+        object_of(&first, a[c].label, object);
+        naive_middle(object, middle);
+        CHECK(memcmp(middle, a[c].click[1].at, sizeof middle) == 0 && a[c].click[1].label == 1);
+        CHECK(number(1 + c, "DSC_0") == 0 && number(1 + c, "NSD_0") == 0 && isnan(number(1 + c, "HD95_0")));
+        CHECK(number(1 + c, "DSC_1") > 0);
+    }
+    CHECK(summary("DSC", 0) == 0 && summary("undefined HD95 and ASD (prediction empty)", 0) == 2);
+    int64_t boxes[3][6];
+    make_folder("boxed");
+    for (int i = 0; i < 3; i++) {
+        start_answer(&second, (unsigned)i + 1, &a[i]);
+        memcpy(boxes[i], a[i].box, sizeof boxes[i]);
+        a[i].has_box = false;
+    }
+    write_case(&second, "boxed", NULL, "b.npz", (const int64_t(*)[6])boxes, 3);
+    official(model, &second, a, 3, labels);
+    CHECK(evaluate("--images %s/boxed --csv %s/out.csv --save %s/saved --official --no-box") == 0);
+    read_results();
+    for (int i = 0; i < 3; i++) check_row(1 + i, "b.npz", &a[i]);
+    static const char *const wrong[] = {"--loosen 20", "--shift 5", "--loosen 0"};
+    for (int i = 0; i < 3; i++) {
+        char arguments[200];
+        snprintf(arguments, sizeof arguments, "--images %%s/boxed --csv %%s/none.csv --no-box %s", wrong[i]);
+        CHECK(evaluate(arguments) == 2 && says("", "no-box: goes neither with --loosen nor with --shift"));
+    }
+}
+
 /* A class that the model finds as it is: no click, and what stands is repeated. */
 static void test_perfect(const segfm_model *model) {
     static answer a;
@@ -669,6 +813,8 @@ int main(int argc, char **argv) {
     test_pairs(model);
     test_options(model);
     test_labels(model);
+    test_disturbed(model);
+    test_no_box(model);
     test_perfect(model);
     test_official(model);
     test_many();

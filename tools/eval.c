@@ -1,6 +1,9 @@
 /* segfm eval: the challenge's evaluation. Per class a box, then clicks where the error is largest, and after each how well
    mask and truth agree.
 
+   What a user gives is seldom what the challenge's writer gives: --loosen and --shift disturb the boxes, --no-box leaves
+   them out, so that the first click, on the error of an empty mask, falls into the object's middle.
+
    Plain: every class on its own. A class has one session's whole attention: box, then each click on what stands.
 
    --official, as the challenge's script has it: all classes of a case take a step together, and what is measured and
@@ -13,16 +16,17 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../train/train.h"
 #include "tools.h"
 
-enum { MAX_CLICKS = 100 };
+enum { MAX_CLICKS = 100, MAX_LOOSEN = 1000, MAX_SHIFT = 1000000 };
 
 typedef struct settings {
     tool_common common;
     const char *pairs, *images, *gts, *weights, *csv, *save, *by, *variant, *labels;
-    bool official;
+    bool official, no_box;
     int clicks;
-    int64_t min_voxels;
+    int64_t min_voxels, loosen, shift; /* percent of a box's extent, voxels */
     segfm_options session;
 } settings;
 
@@ -53,11 +57,16 @@ static segfm_status list_cases(const settings *o, tool_cases *out, segfm_error *
     return status;
 }
 
+static const char *without_folders(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash != NULL ? slash + 1 : path;
+}
+
 /* Where the masks of a case go: DIR/NAME.npz or DIR/NAME.nii.gz, NAME being the image's file name without its ending. */
 static segfm_status saved_path(const char *folder, const char *image, char *out, size_t capacity, segfm_error *error) {
     static const char *const endings[] = {".nii", ".hdr", ".img", ".npz"};
     char name[1024];
-    const char *slash = strrchr(image, '/'), *base = slash != NULL ? slash + 1 : image;
+    const char *base = without_folders(image);
     size_t length = strlen(base);
     if (length + 8 > sizeof name) return base_fail(error, SEGFM_BAD_USAGE, "path %s is too long", image);
     base_format(name, sizeof name, "%s", base);
@@ -147,6 +156,7 @@ static double area(const row *r, metric m, int clicks) {
 
 typedef struct subject {
     const settings *o;
+    const char *name; /* the image's file name */
     tool_challenge c; /* of a NIfTI pair only its scan is there */
     bool is_challenge;
     tool_labels truth;
@@ -208,9 +218,39 @@ static void box_of_object(const uint8_t *object, vol_shape shape, int64_t box[6]
     for (int k = 1; k < 3; k++) box[k] = slice.lo[k], box[3 + k] = slice.hi[k];
 }
 
+/* Into 0 … n − 1. */
+static int64_t clamp(int64_t at, int64_t n) { return at < 0 ? 0 : at < n ? at : n - 1; }
+
+/* By how many voxels the box of a class is moved: by o->shift in a direction of which each is as likely, rounded to whole
+   voxels. The stream is named by the image's file name and the label, so in whatever list and folder the case is, its boxes
+   are moved alike. */
+static void draw_shift(const subject *s, unsigned label, int64_t by[3]) {
+    train_random r = train_random_at(base_xxh64(s->name, strlen(s->name), 0), label, 0);
+    double sine, cosine, along = 2 * train_random_uniform(&r) - 1, across = sqrt(1 - along * along);
+    nn_sin_cos_turns(train_random_uniform(&r), &sine, &cosine);
+    const double direction[3] = {along, across * sine, across * cosine};
+    for (int k = 0; k < 3; k++) by[k] = (int64_t)floor((double)s->o->shift * direction[k] + 0.5);
+}
+
+/* The box as a hasty hand draws it: each side moved outwards by --loosen percent of the box's extent, to the nearest
+   voxel, halves outwards; then all of it by --shift. Each bound is clamped to the scan. One that was not inside stays as
+   it is, for the session to refuse it. */
+static void disturb_box(const subject *s, row *r) {
+    int64_t by[3] = {0, 0, 0};
+    for (int k = 0; k < 3; k++)
+        if (r->box[k] < 0 || r->box[k] > r->box[3 + k] || r->box[3 + k] >= s->truth.shape.n[k]) return;
+    if (s->o->shift > 0) draw_shift(s, r->label, by);
+    for (int k = 0; k < 3; k++) {
+        int64_t margin = ((r->box[3 + k] - r->box[k] + 1) * s->o->loosen + 50) / 100;
+        r->box[k] = clamp(r->box[k] - margin + by[k], s->truth.shape.n[k]);
+        r->box[3 + k] = clamp(r->box[3 + k] + margin + by[k], s->truth.shape.n[k]);
+    }
+}
+
 /* The box of the class with that place among the truth's labels: the file's, or else the truth's; the official script asks
    without one where the file has none. */
 static segfm_status find_box(subject *s, uint32_t place, row *r, segfm_error *error) {
+    if (s->o->no_box) return SEGFM_OK;
     if (s->c.boxes.nodes != NULL) return tool_challenge_box(&s->c, place, &r->has_box, r->box, error);
     r->has_box = !(s->is_challenge && s->o->official);
     if (!r->has_box) return SEGFM_OK;
@@ -255,6 +295,7 @@ static segfm_status find_classes(subject *s, size_t number, results *out, segfm_
             continue;
         }
         status = find_box(s, index, &r, error);
+        if (status == SEGFM_OK && r.has_box) disturb_box(s, &r);
         if (status == SEGFM_OK) status = add_row(out, r, s->o->clicks, error);
         s->largest = label;
     }
@@ -419,7 +460,7 @@ static segfm_status run_subject(subject *s, const segfm_model *model, const tool
 static segfm_status run_case(const settings *o, const segfm_model *model, const tool_cases *l, size_t i, results *out,
                              segfm_error *error) {
     size_t rows = out->count, small = out->small;
-    subject s = {.o = o};
+    subject s = {.o = o, .name = without_folders(l->images.items[i])};
     segfm_status status = run_subject(&s, model, l, i, out, error);
     close_subject(&s);
     if (status == SEGFM_OK) return status;
@@ -689,7 +730,17 @@ static segfm_status check_labels(const char *list, segfm_error *error) {
     }
 }
 
-static segfm_status read_settings(settings *o, const char *clicks, const char *min_voxels, segfm_error *error) {
+/* The options' values that are numbers, as written; NULL: not given. */
+typedef struct numbers {
+    const char *clicks, *min_voxels, *loosen, *shift;
+} numbers;
+
+static segfm_status read_number(const char *text, const char *option, int64_t low, int64_t high, int64_t *out,
+                                segfm_error *error) {
+    return text == NULL ? SEGFM_OK : tool_integer(text, option, low, high, out, error);
+}
+
+static segfm_status read_settings(settings *o, const numbers *n, segfm_error *error) {
     static const char *const variants[] = {"seed", "upstream"};
     unsigned variant = 0;
     int64_t steps = 5;
@@ -699,9 +750,12 @@ static segfm_status read_settings(settings *o, const char *clicks, const char *m
         status = base_fail(error, SEGFM_BAD_USAGE, "which cases: need --pairs or --images, one of them");
     if (status == SEGFM_OK && o->gts != NULL && o->images == NULL)
         status = base_fail(error, SEGFM_BAD_USAGE, "--gts: goes with --images");
-    if (status == SEGFM_OK && clicks != NULL) status = tool_integer(clicks, "--clicks", 0, MAX_CLICKS, &steps, error);
-    if (status == SEGFM_OK && min_voxels != NULL)
-        status = tool_integer(min_voxels, "--min-voxels", 1, INT64_MAX, &o->min_voxels, error);
+    if (status == SEGFM_OK && o->no_box && (n->loosen != NULL || n->shift != NULL))
+        status = base_fail(error, SEGFM_BAD_USAGE, "--no-box: goes neither with --loosen nor with --shift");
+    if (status == SEGFM_OK) status = read_number(n->clicks, "--clicks", 0, MAX_CLICKS, &steps, error);
+    if (status == SEGFM_OK) status = read_number(n->min_voxels, "--min-voxels", 1, INT64_MAX, &o->min_voxels, error);
+    if (status == SEGFM_OK) status = read_number(n->loosen, "--loosen", 0, MAX_LOOSEN, &o->loosen, error);
+    if (status == SEGFM_OK) status = read_number(n->shift, "--shift", 0, MAX_SHIFT, &o->shift, error);
     if (status == SEGFM_OK) status = choose(o->variant, "--variant", variants, 2, &variant, error);
     o->clicks = (int)steps;
     o->session = segfm_options_default();
@@ -715,22 +769,17 @@ static segfm_status read_settings(settings *o, const char *clicks, const char *m
 
 segfm_status command_eval(int argc, char **argv, segfm_error *error) {
     settings o = {0};
-    const char *clicks = NULL, *min_voxels = NULL;
-    const tool_option options[] = {{"--pairs", .value = &o.pairs},
-                                   {"--images", .value = &o.images},
-                                   {"--gts", .value = &o.gts},
-                                   {"-w", .value = &o.weights},
-                                   {"--clicks", .value = &clicks},
-                                   {"--csv", .value = &o.csv},
-                                   {"--save", .value = &o.save},
-                                   {"--min-voxels", .value = &min_voxels},
-                                   {"--official", .flag = &o.official},
-                                   {"--by", .value = &o.by},
-                                   {"--variant", .value = &o.variant},
-                                   {"--labels", .value = &o.labels},
-                                   {0}};
+    numbers n = {0};
+    const tool_option options[] = {{"--pairs", .value = &o.pairs},   {"--images", .value = &o.images},
+                                   {"--gts", .value = &o.gts},       {"-w", .value = &o.weights},
+                                   {"--clicks", .value = &n.clicks}, {"--csv", .value = &o.csv},
+                                   {"--save", .value = &o.save},     {"--min-voxels", .value = &n.min_voxels},
+                                   {"--loosen", .value = &n.loosen}, {"--shift", .value = &n.shift},
+                                   {"--no-box", .flag = &o.no_box},  {"--official", .flag = &o.official},
+                                   {"--by", .value = &o.by},         {"--variant", .value = &o.variant},
+                                   {"--labels", .value = &o.labels}, {0}};
     segfm_status status = tool_parse(argc, argv, options, NULL, 0, &o.common, error);
-    if (status == SEGFM_OK) status = read_settings(&o, clicks, min_voxels, error);
+    if (status == SEGFM_OK) status = read_settings(&o, &n, error);
     if (status != SEGFM_OK) return status;
     tool_cases cases = {0};
     tool_model model = {0};

@@ -78,7 +78,8 @@ static const command commands[] = {
      "  --json        one object on one line\n"},
     {"eval", command_eval, "boxes and simulated clicks on labelled scans: how good is the model?",
      "segfm eval (--pairs LIST.tsv | --images DIR [--gts DIR]) [-w W] [--clicks 5] --csv OUT.csv [--official]\n"
-     "           [--save DIR] [--min-voxels 100] [--labels L,L…] [--by decoder,corrector,spread] [--variant seed]\n\n"
+     "           [--save DIR] [--min-voxels 100] [--labels L,L…] [--loosen P] [--shift N] [--no-box]\n"
+     "           [--by decoder,corrector,spread] [--variant seed]\n\n"
      "  For every class of every case: a box, then clicks, each in the middle of the largest error that is left. "
      "After\n"
      "  each step DSC, NSD (2 mm), HD95, ASD (mean of both ways) of the class by itself, into a row of OUT.csv:\n"
@@ -97,6 +98,11 @@ static const command commands[] = {
      "  --clicks N      steps after the box (default 5)\n"
      "  --min-voxels N  smaller classes are not scored (default 100; with --official 1)\n"
      "  --labels L,L…   only these labels of the truth\n"
+     "  --loosen P      moves each side of each box outwards by P percent of the box's extent, to the nearest voxel\n"
+     "  --shift N       then moves the box by N voxels, rounded along each axis, in a random direction, which is "
+     "always\n"
+     "                  the same for an image's file name and a label. Bounds are clamped to the scan\n"
+     "  --no-box        clicks only: step 0 finds nothing, the first click falls into the object's middle\n"
      "  --save DIR      DIR/NAME.nii.gz or .npz (segs): the last masks with the truth's labels, later classes over\n"
      "                  earlier ones; DIR/prompts.tsv: boxes and clicks as `segment` takes them\n"
      "  --official      as the challenge's script: all classes step by step in one label map, later ones over earlier\n"
