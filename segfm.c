@@ -2,8 +2,8 @@
 
    Frames: the scan (clicks, the user's box, the mask); the crop, which is the scan's foreground (every other box, the
    logits); the view, which the zoomed-out window shows at its size; the region of interest (a part of the crop); the
-   windows over the region. The view is the whole crop. With a model whose window follows the box, and a box, it is the
-   box and what is around it; then there is neither region nor other window.
+   windows over the region. The view is the whole crop. With a model whose window follows the box it is the box and what is
+   around it; then there is neither region nor other window. A box that the user has not given is guessed from the first click.
 
    What stands is a function of the object's actions, box and clicks, in their order:
      low masks     one for the zoomed-out window, one for each window of the region: what the decoder made of the box and
@@ -179,6 +179,7 @@ struct segfm_session {
     action *actions; /* (capacity) */
     int capacity, oldest, first, cursor, used;
     bool has_box; /* actions[first] is a box, the clicks come after it */
+    vol_box guessed; /* without one, in the crop's coordinates: the box that a window which follows one is given, or none */
 
     /* What stands. */
     bool valid, has_region;
@@ -380,6 +381,7 @@ static void clear_result(segfm_session *s) {
     s->valid = s->has_region = false;
     s->window_count = 0;
     s->steps = 0;
+    s->guessed = vol_box_none();
     for (int axis = 0; axis < 3; axis++) s->report.zoom_box[axis] = s->report.zoom_box[3 + axis] = -1;
     for (int axis = 0; axis < 3; axis++) s->report.region[axis] = s->report.region[3 + axis] = -1;
 }
@@ -445,17 +447,20 @@ static vol_box into_crop(const segfm_session *s, vol_box b) {
 
 static bool holds(vol_box outer, vol_box voxel) { return !vol_box_is_empty(vol_box_intersect(outer, voxel)); }
 
-/* Does the model's window follow the object's box? */
-static bool follows(const segfm_session *s) { return s->net->config.frame > 0 && s->has_box; }
-
-static vol_box user_box(const segfm_session *s) {
-    return s->has_box ? into_crop(s, s->actions[s->first].box) : vol_box_none();
+/* The object's box in the crop: the user's, or what was guessed from the first click. */
+static vol_box object_box(const segfm_session *s) {
+    return s->has_box ? into_crop(s, s->actions[s->first].box) : s->guessed;
 }
 
-/* What the window follows: the user's box, which grows when a click says that the object goes on where the window does not show
+/* Does the model's window follow the object's box? */
+static bool follows(const segfm_session *s) {
+    return s->net->config.frame > 0 && (s->has_box || !vol_box_is_empty(s->guessed));
+}
+
+/* What the window follows: the object's box, which grows when a click says that the object goes on where the window does not show
    it: past the click by half of its distance from the box. */
 static vol_box followed_box(const segfm_session *s) {
-    vol_box b = user_box(s);
+    vol_box b = object_box(s);
     for (int i = 0; i < click_count(s) && !vol_box_is_empty(b); i++) {
         vol_box at = into_crop(s, click_at(s, i)->box);
         vol_box frame = vol_frame(b, s->cropped, s->net->config.frame);
@@ -530,13 +535,13 @@ static void decode_zoom(segfm_session *s, int clicks, real *low) {
         s->has_zoom_embedding = true;
         s->report.encoded++;
     }
-    vol_box box = vol_box_is_empty(s->framed) ? vol_resize_box(user_box(s), s->cropped, s->window)
+    vol_box box = vol_box_is_empty(s->framed) ? vol_resize_box(object_box(s), s->cropped, s->window)
                                               : vol_zoom_box(s->framed, s->view, s->window);
     real corners[6];
     box_as_reals(box, corners);
     for (int axis = 0; axis < 3; axis++)
         s->report.zoom_box[axis] = box.lo[axis], s->report.zoom_box[3 + axis] = box.hi[axis];
-    segvol_prompts prompts = {s->points, zoomed_points(s, clicks), s->has_box ? corners : NULL};
+    segvol_prompts prompts = {s->points, zoomed_points(s, clicks), s->has_box || !vol_box_is_empty(s->framed) ? corners : NULL};
     decode(s, s->zoom_embedding, &prompts, low);
 }
 
@@ -589,7 +594,7 @@ static void decode_window(segfm_session *s, int64_t w, int clicks, real *low) {
 static void prompt_window(segfm_session *s, int64_t w) {
     vol_box box;
     if (s->has_box && s->window_count == 1) {
-        box = vol_window_box(&s->windows, w, s->region.lo, user_box(s));
+        box = vol_window_box(&s->windows, w, s->region.lo, object_box(s));
     } else {
         vol_window_extract_mask(s->prediction, s->cropped, s->region.lo, &s->windows, w, s->part_prediction);
         box = vol_mask_prompt_box(s->part_prediction, s->window);
@@ -713,14 +718,47 @@ static void refresh(segfm_session *s, vol_box part) {
 /* How many clicks the passes that begin an object know: without a box there must be one. */
 static int clicks_to_begin(const segfm_session *s) { return s->has_box ? 0 : 1; }
 
+/* How sure the model is of what it finds in a box, with the first click: the overlap (DSC) of its mask with the object that its
+   probabilities let expect. */
+static double try_box(segfm_session *s, vol_box box) {
+    double inside = 0, all = 0, count = 0;
+    show(s, box);
+    decode_zoom(s, 1, s->zoom_low);
+    upsample(s, s->zoom_low);
+    for (size_t i = 0; i < s->net->window_voxels; i++) {
+        double p = (double)nn_sigmoid(s->part_logits[i]);
+        all += p;
+        if (nn_sigmoid_above_half(s->part_logits[i])) inside += p, count++;
+    }
+    return count > 0 ? 2 * inside / (count + all) : 0;
+}
+
+/* A box for an object of which only a click is known: of the cubes around it, cut to the crop, with sides of 7, 13, 25, … voxels the one
+   that the model is surest of. */
+static vol_box guess_box(segfm_session *s, vol_box click) {
+    vol_box best = vol_box_none(), cube = click, whole = vol_box_whole(s->cropped);
+    double most = -1;
+    for (int64_t reach = 3; memcmp(&cube, &whole, sizeof cube) != 0; reach *= 2) {
+        for (int axis = 0; axis < 3; axis++) {
+            int64_t lo = click.lo[axis] - reach, hi = click.hi[axis] + reach;
+            cube.lo[axis] = lo > 0 ? lo : 0;
+            cube.hi[axis] = hi < whole.hi[axis] ? hi : whole.hi[axis];
+        }
+        double sure = try_box(s, cube);
+        if (sure > most) most = sure, best = cube;
+    }
+    return most < 0 ? whole : best;
+}
+
 /* Zoom out, find the region, zoom in (SPEC 4): the low masks with which an object begins. */
 static segfm_status begin(segfm_session *s, segfm_error *error) {
     int clicks = clicks_to_begin(s);
-    vol_box whole = vol_box_whole(s->cropped), prompt = s->has_box ? user_box(s) : into_crop(s, click_at(s, 0)->box);
+    vol_box whole = vol_box_whole(s->cropped), prompt = s->has_box ? object_box(s) : into_crop(s, click_at(s, 0)->box);
     clear_result(s);
     s->pass++;
     segfm_status status = go_on(s, 0, 1, error);
     if (status != SEGFM_OK) return status;
+    if (s->net->config.frame > 0 && !s->has_box && !vol_box_is_empty(prompt)) s->guessed = guess_box(s, prompt);
     vol_box framed = follows(s) ? followed_box(s) : vol_box_none();
     if (memcmp(&framed, &s->framed, sizeof framed) != 0) show(s, framed);
     decode_zoom(s, clicks, s->zoom_low);
@@ -1140,9 +1178,12 @@ segfm_status segfm_labels(const segfm_session *s, uint16_t *labels, size_t count
 
 void segfm_last_report(const segfm_session *s, segfm_report *out) {
     *out = s->report;
+    vol_box box = !vol_box_is_empty(s->framed) && s->valid ? s->framed : s->valid ? object_box(s) : vol_box_none();
     for (int axis = 0; axis < 3; axis++) {
         out->crop[axis] = s->has_volume ? s->crop.lo[axis] : -1;
         out->crop[3 + axis] = s->has_volume ? s->crop.hi[axis] : -1;
+        out->box[axis] = vol_box_is_empty(box) ? -1 : box.lo[axis] + s->crop.lo[axis];
+        out->box[3 + axis] = vol_box_is_empty(box) ? -1 : box.hi[axis] + s->crop.lo[axis];
     }
     out->windows = s->window_count;
     out->clicks = click_count(s);

@@ -79,8 +79,8 @@ size_t segfm_model_bytes(const segfm_model *model);
      4. gives its own voxel its label, for certain.
    A model's file may say that its window follows the box. Then a box begins an object with one pass over the box and what
    is around it, at the window's size, and no other. A click outside of that which belongs to the object moves the window, so
-   that it shows it; one which does not changes its own voxel only. Without a box such a model is used like any other
-   (by default without its corrector).
+   that it shows it; one which does not changes its own voxel only. Without a box such a model is shown cubes of growing size
+   around the first click and takes the one in which it is surest of what it finds for the box (segfm_report's box).
    The logits of a voxel are what the newest of these says, in this order: clicks on the voxel itself, corrections, the mean
    of the decoder's windows. So no later click undoes an earlier one, and what a session shows depends on the scan, the box
    and the clicks in their order alone: segfm_undo gives back the very bits that were there before. */
@@ -158,6 +158,7 @@ segfm_status segfm_labels(const segfm_session *session, uint16_t *labels, size_t
    {z0,y0,x0,z1,y1,x1}, inclusive; all -1: none. */
 typedef struct segfm_report {
     int64_t crop[6];     /* foreground of the scan */
+    int64_t box[6]; /* the object's: the user's, grown by clicks where the window follows it, or guessed from the first one */
     int64_t zoom_box[6]; /* the box as given to the zoom-out pass, window coordinates; -1 when empty or none */
     int64_t region[6]; /* region of interest in the crop's coordinates; the upper bounds as the reference computes them:
                              they may equal the axis length */

@@ -534,11 +534,16 @@ static void draw_user_box(framed *f, const train_case *c, const train_augmentati
     const train_class *object = &c->classes[0];
     f->slice = train_random_uniform(r) < a->slice_box;
     f->user = f->slice ? object->slice_box : object->box;
+    double grown = 0, moved = 0;
+    if (a->frame_loose > 0 && train_random_uniform(r) < 0.5) grown = train_random_between(r, 0, a->frame_loose);
+    bool moves = a->frame_shift > 0 && train_random_uniform(r) < 0.25;
     for (int k = 0; k < 3; k++) {
         int64_t lo = f->user.lo[k], hi = f->user.hi[k];
-        double most = a->frame_jitter * (double)(hi - lo + 1);
-        lo += rounded(train_random_between(r, -most, most));
-        hi += rounded(train_random_between(r, -most, most));
+        double extent = (double)(hi - lo + 1), most = a->frame_jitter * extent;
+        double low = train_random_between(r, -most, most), high = train_random_between(r, -most, most);
+        if (moves) moved = train_random_between(r, -a->frame_shift, a->frame_shift);
+        lo += rounded(low + moved * extent - grown * extent);
+        hi += rounded(high + moved * extent + grown * extent);
         lo = lo < 0 ? 0 : lo, hi = hi < c->shape.n[k] ? hi : c->shape.n[k] - 1;
         if (lo <= hi) f->user.lo[k] = lo, f->user.hi[k] = hi;
     }
@@ -644,6 +649,7 @@ static void test_framed(void) {
         bool shown = true, agree = true, boxed = true, counted = true, exact = true;
         int slices = 0, flips[3] = {0}, moved[6] = {0};
         a.flip = 0.3, a.scale = a.shift = 1, a.frame = margins[i % 4], a.frame_jitter = i < 4 ? 0 : 0.2;
+        a.frame_loose = i == 5 ? 0.4 : 0, a.frame_shift = i == 6 ? 0.3 : 0;
         CHECK(t.c.class_count == 1 && memcmp(&cone->box, &cone->slice_box, sizeof cone->box) != 0);
         for (uint64_t number = 0; number < N; number++) {
             train_random r = train_random_at(8, i, number), again = r;

@@ -117,6 +117,8 @@ static const key keys[] = {
     AUGMENT(scale_range, 1, "by a factor of 1 - this to 1 + this"),
     AUGMENT(shift, 1, "probability of shifting them"),
     AUGMENT(shift_range, 1, "by up to this"),
+    AUGMENT(frame_loose, 1, "with frame: every other box is larger by up to this on all sides, as a share of its extent"),
+    AUGMENT(frame_shift, 1, "with frame: every fourth is moved by up to this along each axis, likewise"),
     AUGMENT(frame_jitter, 1, "with frame: largest shift of each side of the box, as a share of its extent"),
     AUGMENT(slice_box, 1, "probability of a box that is the object's middle slice's, extruded"),
     WHOLES(box_jitter, 0, 255, "largest shift of the box, in 256ths of the window"),

@@ -17,7 +17,8 @@
    The order of draws, so that a sample can be drawn again from its stream. Until the window shows something of the object,
    at most ATTEMPTS times:
      resized or cropped; of a crop: where its middle lies, which voxel of those; flips along z, y, x.
-       framed: which kind of box; shifts of its low and its high side along z, along y, along x; flips along z, y, x.
+       framed: which kind of box; where frame_loose is not 0, is it loose, by what if so; where frame_shift is not 0, is it moved; along z,
+       y, x: shifts of its low and its high side, by what it is moved if so; flips along z, y, x.
    Then, but for framed ones: is the intensity scaled, by what if so; is it shifted, by what if so; which kind of box (when
    there is one), its shifts at y0, x0, y1, x1. */
 #include <string.h>
@@ -109,9 +110,13 @@ static void flip_axis(int64_t window, int64_t *from) {
 static vol_box draw_user_box(const train_case *c, const train_class *object, const train_augmentation *a,
                              train_random *r) {
     vol_box b = train_random_uniform(r) < a->slice_box ? object->slice_box : object->box, drawn = b;
+    double loose = a->frame_loose > 0 && train_random_uniform(r) < 0.5 ? train_random_between(r, 0, a->frame_loose) : 0;
+    bool moved = a->frame_shift > 0 && train_random_uniform(r) < 0.25;
     for (int k = 0; k < 3; k++) {
-        double most = a->frame_jitter * (double)(b.hi[k] - b.lo[k] + 1);
+        double extent = (double)(b.hi[k] - b.lo[k] + 1), most = a->frame_jitter * extent;
         double low = train_random_between(r, -most, most), high = train_random_between(r, -most, most);
+        double shift = moved ? train_random_between(r, -a->frame_shift, a->frame_shift) * extent : 0;
+        low += shift - loose * extent, high += shift + loose * extent;
         drawn.lo[k] += (int64_t)(low < 0 ? low - 0.5 : low + 0.5);
         drawn.hi[k] += (int64_t)(high < 0 ? high - 0.5 : high + 0.5);
         if (drawn.lo[k] < 0) drawn.lo[k] = 0;

@@ -82,7 +82,9 @@ typedef struct train_augmentation {
     double shift, shift_range; /* intensity + U(−range, range) (0.2, 0.2) */
     double slice_box;          /* probability: the box is vol_mask_prompt_box's, not the bounds (0.5) */
     unsigned frame;      /* not 0: the window follows the box (weights_config), and there is no other resize or crop */
-    double frame_jitter; /* then each side of the box is shifted by up to this share of its extent (0.05) */
+    double frame_loose;  /* then every other box is larger, by up to this share of its extent on each side (0) … */
+    double frame_shift;  /* … every fourth is moved by up to this share along each axis (0) … */
+    double frame_jitter; /* … and each side is shifted by up to this share (0.05) */
     unsigned box_jitter; /* largest shift of the box, in 256ths of the window's size (2) */
 } train_augmentation;
 train_augmentation train_augmentation_default(void);
