@@ -37,10 +37,9 @@ def write_scan(path, shape, seed):
 
 
 class Session:
-    def __init__(self, segfm, folder):
+    def __init__(self, segfm, folder, weights=('-w', 'formula:tiny')):
         self.folder = folder
-        self.process = subprocess.Popen(segfm + ['session', '-w', 'formula:tiny', '--quiet'], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE)
+        self.process = subprocess.Popen([*segfm, 'session', *weights, '--quiet'], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def ask(self, line):
         self.process.stdin.write(line if isinstance(line, bytes) else line.encode())
