@@ -32,7 +32,7 @@ from soak import Session  # noqa: E402
 nibabel.imageglobals.logger.setLevel(logging.CRITICAL)
 
 SHAPE, SPACING, CORNER = (34, 46, 27), (1.3, 0.9, 2.1), (-12.5, 31, -7)  # x, y, z; mm
-CENTRE = np.array([8, 47, 21])  # of the object, mm
+CENTRE = np.array([8.03, 47.02, 21.07])  # of the object, mm
 # Two ellipsoids that overlap: mirrored along any axis it is another object. Offset from CENTRE and radii, mm
 PARTS = [((0, 0, 0), (11, 8, 12)), ((4, 4, 3), (10, 9, 14))]
 ORIENTATIONS = [(permutation, flips) for permutation in itertools.permutations(range(3))
@@ -53,6 +53,7 @@ CHANGED = {'bitpix': None, 'datatype': None, 'scl_slope': 1, 'scl_inter': 0, 'ca
            'intent_p2': 0, 'intent_p3': 0, 'intent_code': 0, 'intent_name': b''}
 DATATYPES = {'uint8': (2, 8), 'uint16': (512, 16), 'float32': (16, 32)}
 LEAST_DSC = 0.96   # measured: 0.9788 to 0.9854
+MOST_MOVED = 15    # voxels of 2,900; measured: 9
 LEAST_GAP = 0.05   # by which the mask mirrored within its box must agree less with the object; measured: 0.0927
 LABELS = [1, 255, 256, 300, 40000, 65535]
 
@@ -213,7 +214,8 @@ class Runs:
             undo = np.linalg.inv(self.scene.oblique)
             world = world @ undo[:3, :3].T + undo[:3, 3]
         there = is_object(world)
-        check(there.sum() > 2500 and (there != truth).sum() <= 2, f'{name}: the object is where the scan was made to have it')
+        moved = (there != truth).sum()  # a NIfTI-1 qform of half a turn is off by some hundredths of a mm, in nibabel too
+        check(there.sum() > 2500 and moved <= MOST_MOVED, f'{name}: the object is {moved} voxels off where it was put')
         score = dice(mask, there)
         box = tuple(slice(i.min(), i.max() + 1) for i in np.nonzero(there))
         part = mask[box], there[box]
@@ -263,7 +265,7 @@ class Runs:
         for i, orientation in enumerate(ORIENTATIONS):
             first = i % 8 + i // 8  # every kind meets every permutation and every pair of flips
             kinds = [names[(first + k) % len(names)] for k in range(1 if quick and i % 24 != 5 else len(names))]
-            masks = [self.one(orientation, kind, k == 0) for k, kind in enumerate(kinds)]
+            masks = [self.one(orientation, kind, k == 0 and (i % 5 == 0 or not quick)) for k, kind in enumerate(kinds)]
             for kind, mask in zip(kinds[1:], masks[1:]):
                 check(np.array_equal(mask, masks[0]), f'{orientation} {kind}: the voxels are those of {kinds[0]}')
         print(f'{self.turn} scans: DSC in the world {self.least:.4f} to {self.most:.4f}; mirrored within its box at least '
@@ -388,13 +390,13 @@ def table(path):
         return list(csv.DictReader(file))
 
 
-def check_eval_labels(runs):
+def check_eval_labels(runs, quick):
     scan, truth = blocks(LABELS)
     affine = np.diag([0.8, 1.5, 2, 1])
     image = os.path.join(runs.folder, 'image.nii')
     nibabel.save(nibabel.Nifti1Image(scan.T, affine), image)
     kinds = [(d, e, i) for d in ('uint16', 'int32', 'uint32', 'int64', 'uint64', 'float32', 'float64')
-             for e, i in (('<', nibabel.Nifti1Image), ('>', nibabel.Nifti2Image))]
+             for e, i in (('<', nibabel.Nifti1Image), ('>', nibabel.Nifti2Image))][::3 if quick else 1]
     lines = []
     for n, (dtype, endian, image_class) in enumerate(kinds):
         header = image_class.header_class(endianness=endian)
@@ -447,7 +449,7 @@ def main():
         runs.metrics()
         check_session_labels(runs)
         check_predict_labels(runs)
-        check_eval_labels(runs)
+        check_eval_labels(runs, arguments.quick)
         check(session.end() == 0, 'the session ends well')
     print(f'{passed} passed, {failed} failed')
     sys.exit(failed > 0)
