@@ -215,7 +215,8 @@ class Runs:
             world = world @ undo[:3, :3].T + undo[:3, 3]
         there = is_object(world)
         moved = (there != truth).sum()  # a NIfTI-1 qform of half a turn is off by some hundredths of a mm, in nibabel too
-        check(there.sum() > 2500 and moved <= MOST_MOVED, f'{name}: the object is {moved} voxels off where it was put')
+        if not check(there.sum() > 2500 and moved <= MOST_MOVED, f'{name}: the object is {moved} voxels off where it was put'):
+            return mask
         score = dice(mask, there)
         box = tuple(slice(i.min(), i.max() + 1) for i in np.nonzero(there))
         part = mask[box], there[box]
