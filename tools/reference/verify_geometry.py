@@ -52,9 +52,9 @@ FORMS = ['sform', 'qform', 'both', 'different']
 CHANGED = {'bitpix': None, 'datatype': None, 'scl_slope': 1, 'scl_inter': 0, 'cal_max': 0, 'cal_min': 0, 'intent_p1': 0,
            'intent_p2': 0, 'intent_p3': 0, 'intent_code': 0, 'intent_name': b''}
 DATATYPES = {'uint8': (2, 8), 'uint16': (512, 16), 'float32': (16, 32)}
-LEAST_DSC = 0.96   # measured: 0.9788 to 0.9854
+LEAST_DSC = 0.96    # measured: 0.9774 to 0.9854
 MOST_MOVED = 15    # voxels of 2,900; measured: 9
-LEAST_GAP = 0.05   # by which the mask mirrored within its box must agree less with the object; measured: 0.0927
+LEAST_GAP = 0.05    # by which the mask mirrored within its box must agree less with the object; measured: 0.0896
 LABELS = [1, 255, 256, 300, 40000, 65535]
 
 passed = failed = 0
