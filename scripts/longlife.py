@@ -18,8 +18,8 @@ sys.path[:0] = [HERE, os.path.join(HERE, '..', 'test', 'malformed')]
 import build  # noqa: E402
 import soak  # noqa: E402
 
-GROWTH = 0.01  # of memory between the second quarter of the time and the last, and so many pages besides:
-PAGES = {'anonymous': 32, 'VmRSS': 64, 'VmHWM': 64, 'VmSize': 64}  # the kernel counts the last three in lots of up to 64
+MEMORY = ('anonymous', 'VmRSS', 'VmHWM', 'VmSize')  # only the first is exact: the kernel counts the others in lots of up to 64 pages
+GROWTH, PAGES = 0.01, 64  # of memory between the second quarter of the way and the last: a share, and so many pages besides
 LEAST_ACTS = 400    # so that each quarter has seen everything, however slow the machine is
 DESCRIPTORS = 24    # that predict may have open at once
 
@@ -79,8 +79,8 @@ class Record:
         if not quarters:
             return
         _, second, third, last = quarters
-        for key, pages in PAGES.items():
-            most = second[key] * (1 + GROWTH) + pages * resource.getpagesize() / 1024
+        for key in MEMORY:
+            most = second[key] * (1 + GROWTH) + PAGES * resource.getpagesize() / 1024
             check(last[key] <= most, f'{self.name}: {key} was {second[key]} kB in the second quarter, {third[key]} in the third, '
                                      f'{last[key]} in the last, need at most {most:.0f}')
         for key, slack in (('descriptors', self.slack), ('fewest descriptors', self.slack), ('Threads', 0)):
@@ -88,7 +88,7 @@ class Record:
         check(last['mappings'] <= second['mappings'] + 2, f'{self.name}: mappings: {second["mappings"]}, then {last["mappings"]}')
         print(f'{self.name}: {len(self.looks) // len(self.keys)} looks; by quarters: ' + '; '.join(
             f'{key} {", ".join(str(quarter[key]) for quarter in quarters)}{unit}' for key, unit in
-            (*((key, ' kB') for key in PAGES), ('descriptors', ''), ('mappings', ''), ('Threads', ''))))
+            (*((key, ' kB') for key in MEMORY), ('descriptors', ''), ('mappings', ''), ('Threads', ''))))
 
 
 def live_session(segfm, folder, seconds, seed):
