@@ -35,7 +35,7 @@ TOOL_OBJ = $(TOOL_SRC:%.c=$(BUILD)/%.o)
 TESTS = $(patsubst test/%.c,$(BUILD)/test/%,$(wildcard test/test_*.c))
 
 .DEFAULT_GOAL = all
-.PHONY: all native tests everything test demo demo-scan verify bench bench-metrics bench-training conformance sanitize soak kills learn valgrind planted amalgamation footprint lint format clean install uninstall help
+.PHONY: all native tests everything test demo demo-scan verify bench bench-metrics bench-training conformance sanitize soak longlife geometry kills learn valgrind planted amalgamation footprint lint format clean install uninstall help
 
 all: $(BUILD)/segfm
 	@ln -sf $(BUILD)/segfm segfm
@@ -182,6 +182,16 @@ soak: all
 	@$(MAKE) --no-print-directory -s -j2 CC=gcc $(SANITIZE) tests
 	@COMMANDS=$(COMMANDS) scripts/soak.sh $(BUILD)/segfm $$($(MAKE) -s CC=gcc $(SANITIZE) print-build)
 
+# A session that lives for TIME seconds, a predict of CASES cases: does memory stay, do descriptors?
+TIME ?= 7200
+CASES ?= 1000
+longlife: all
+	@$${PYTHON-python3} -B scripts/longlife.py $(BUILD)/segfm $(TIME) $(CASES)
+
+# Scans stored in 48 orientations and six kinds of file, by nibabel: masks lie on the object, headers stay; labels above 255.
+geometry: all
+	@$${PYTHON-/usr/bin/python3} -B tools/reference/verify_geometry.py $(BUILD)/segfm $(if $(filter 1,$(QUICK)),--quick)
+
 # Half an hour on two cores: a model from nothing but phantoms, scored on others.
 learn: all
 	@scripts/learn.sh $(BUILD)/segfm
@@ -242,6 +252,8 @@ help:
 	@echo 'make fuzz-smoke  libFuzzer on every parser: the corpus, then a few seconds each (FUZZ_SECONDS=5)'
 	@echo 'make fuzz       for long (FUZZ_SECONDS=3600 each; TARGET=nifti: that parser alone); make corpus: what it begins with'
 	@echo 'make soak       10,000 random commands to a session, memory watched; the library the same under the sanitizers'
+	@echo 'make longlife   2 hours of session, 1,000 cases of predict: memory, descriptors, threads watched (TIME=7200 CASES=1000)'
+	@echo 'make geometry   masks of scans in 48 orientations and six kinds of file, checked in the world by nibabel; labels above 255 (QUICK=1)'
 	@echo 'make learn      trains a model on phantoms alone (half an hour), scores it on others'
 	@echo 'make kills      100 kills of training runs at random moments: does a resumed one end with the same bits?'
 	@echo 'make valgrind   the tests under valgrind'

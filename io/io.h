@@ -276,9 +276,9 @@ void io_nifti_free(io_nifti *image);
 segfm_status io_nifti_voxels(const io_nifti *image, int64_t index, float *out, segfm_error *error);
 /* The same for a label image: whole numbers 0…65535, anything else is refused, naming voxel and value. */
 segfm_status io_nifti_labels(const io_nifti *image, int64_t index, uint16_t *out, segfm_error *error);
-/* Writes a 3-D image with the geometry of `like`: same version, byte order, qform, sform, codes, pixdim, units, intent
-   cleared, extensions kept; dim[4…] becomes 1 (an image of 1 or 2 axes keeps them), datatype `dtype` (IO_U8, IO_U16,
-   IO_F32), slope 1, inter 0, cal_min/max 0. data (nz, ny, nx) native-endian. `path` ends in .nii, or in .hdr or .img
+/* Writes an image of one volume with the geometry of `like`: same version, byte order, qform, sform, codes, pixdim, units,
+   intent cleared, extensions kept; dim[0] is kept, but 3 where `like` has several volumes, dim[4…] becomes 1, datatype
+   `dtype` (IO_U8, IO_U16, IO_F32), slope 1, inter 0, cal_min/max 0. data (nz, ny, nx) native-endian. `path` ends in .nii, or in .hdr or .img
    (writes the pair), each with or without .gz; another ending is SEGFM_BAD_USAGE. */
 segfm_status io_nifti_write_like(const char *path, const io_nifti *like, io_dtype dtype, const void *data,
                                  segfm_error *error);

@@ -783,7 +783,7 @@ static void change_header(const io_nifti *like, io_dtype dtype, bool pair, io_ni
     out->extensions = (io_buffer){0};
     out->data = (io_buffer){0};
     int64_t axes = get_int(like, at->dim, at->dim_width);
-    if (axes > 3) put_int(out, at->dim, at->dim_width, 3);
+    if (axes > 3 && like->volumes > 1) put_int(out, at->dim, at->dim_width, 3);
     for (size_t i = 4; i < 8; i++) put_int(out, at->dim + i * at->dim_width, at->dim_width, 1);
     for (int i = 0; i < datatype_count; i++)
         if (datatypes[i].dtype == dtype) {

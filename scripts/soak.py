@@ -5,6 +5,7 @@ Keeps its own record of what was said and checks: one JSON object answers each c
 and then redo is the identity, bit for bit; a second process that hears the object's box and clicks alone, in their order,
 gives the same mask and logits; the resident memory does not grow. Last line: N passed, N failed.
 """
+import gzip
 import json
 import os
 import random
@@ -13,7 +14,8 @@ import subprocess
 import sys
 import tempfile
 
-SHAPES = {'a.nii': (40, 36, 24), 'b.nii': (25, 44, 31)}  # x, y, z
+SHAPES = {'a.nii': (40, 36, 24), 'b.nii': (25, 44, 31), 'c.nii.gz': (21, 33, 29)}  # x, y, z
+BROKEN = ['cut.nii', 'cut.nii.gz', 'cut.npz']
 MAX_CLICKS = 40  # of one object, so that a replay does not take all the time
 
 
@@ -32,17 +34,25 @@ def write_scan(path, shape, seed):
         0 if min(x, nx - 1 - x) < 2 or min(y, ny - 1 - y) < 1
         else (150 if nx // 4 < x < nx // 2 and ny // 4 < y < ny // 2 and nz // 4 < z < nz // 2 else 20) + noise.randrange(40)
         for z in range(nz) for y in range(ny) for x in range(nx))
-    with open(path, 'wb') as file:
+    with (gzip.open if path.endswith('.gz') else open)(path, 'wb') as file:
         file.write(bytes(header) + voxels)
 
 
+def write_scans(folder):
+    for i, (name, shape) in enumerate(SHAPES.items()):
+        write_scan(os.path.join(folder, name), shape, i)
+    for name, of in zip(BROKEN, ('a.nii', 'c.nii.gz', 'a.nii')):
+        with open(os.path.join(folder, of), 'rb') as whole, open(os.path.join(folder, name), 'wb') as file:
+            file.write(whole.read()[:-20])
+
+
 class Session:
-    def __init__(self, segfm, folder):
-        self.folder = folder
-        self.process = subprocess.Popen(segfm + ['session', '-w', 'formula:tiny', '--quiet'], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE)
+    def __init__(self, segfm, folder, weights=('-w', 'formula:tiny')):
+        self.folder, self.lines = folder, 0
+        self.process = subprocess.Popen([*segfm, 'session', *weights, '--quiet'], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def ask(self, line):
+        self.lines += 1
         self.process.stdin.write(line if isinstance(line, bytes) else line.encode())
         self.process.stdin.write(b'\n')
         self.process.stdin.flush()
@@ -161,7 +171,8 @@ class Dialogue:
         lines = [b'', 'bogus', 'box', 'box 1,2,3', 'box 9,9,9,1,1,1', 'box 0,0,0,999,1,1', 'click 1,2,3', 'click 1,2,3,x', 'click nan,1,2,+',
                  'click -1,0,0,+', 'click 99999999999999999999,0,0,+', 'click 1e9,0,0,-', 'undo 3', 'open', f'open {self.folder}/missing.nii',
                  f'open {self.folder}', 'mask', f'mask {self.folder}/x.txt', f'mask {self.folder}/{self.scan}', f'mask {self.folder}/no/x.nii',
-                 'logits', 'open --volume 3 x', 'x' * 5000, b'click \xff\xfe\x00,1', b'\x00', b'\x1b[2J "\\', 'next 1', 'status now', 'box --world a']
+                 'logits', 'labels', 'open --volume 3 x', 'x' * 5000, b'click \xff\xfe\x00,1', b'\x00', b'\x1b[2J "\\', 'next 1', 'status now',
+                 'box --world a', *(f'open {self.folder}/{name}' for name in BROKEN)]
         before = self.session.state('before')
         line = self.random.choice(lines)
         if line == b'':
@@ -178,13 +189,22 @@ class Dialogue:
         self.check(other.state('replayed') == self.session.state('standing'), f'a replay of {self.object_calls()}')
         self.check(other.end() == 0, 'the second process ends well')
 
-    def run(self, commands):
+    def results(self):
+        for line in (f'labels {self.folder}/labels.nii.gz', f'mask {self.folder}/mask.hdr', 'status'):
+            answer = self.session.ask(line)
+            self.check(answer['ok'], f'{line}: {answer}')
+
+    def step(self):
+        """A random act."""
         acts = [(self.box, 12), (self.click, 45), (self.undo, 12), (self.redo, 8), (self.reset, 3), (self.next, 3), (self.nonsense, 10),
-                (self.undo_and_redo, 4), (self.open, 2), (self.replay, 1)]
+                (self.undo_and_redo, 4), (self.open, 2), (self.replay, 1), (self.results, 1)]
+        self.random.choices([act for act, _ in acts], [weight for _, weight in acts])[0]()
+
+    def run(self, commands):
         self.open()
         early = 0
         for i in range(commands):
-            self.random.choices([act for act, _ in acts], [weight for _, weight in acts])[0]()
+            self.step()
             if i == commands // 4:
                 early = self.session.memory()
             if self.failed > 10:
@@ -200,8 +220,7 @@ def main():
     segfm = sys.argv[1].split()
     commands, seed = (int(word) for word in (sys.argv[2:] + ['10000', '1'][len(sys.argv) - 2:])[:2])
     with tempfile.TemporaryDirectory() as folder:
-        for i, (name, shape) in enumerate(SHAPES.items()):
-            write_scan(os.path.join(folder, name), shape, i)
+        write_scans(folder)
         dialogue = Dialogue(segfm, folder, seed)
         dialogue.run(commands)
     print(f'{dialogue.passed} passed, {dialogue.failed} failed')

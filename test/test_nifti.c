@@ -1117,6 +1117,29 @@ static void test_write_flat(void) {
     }
 }
 
+/* A 4-D image of one volume keeps its dim too: once dim[0] became 3, and who laid the mask over the scan by numpy's rules
+   got another shape. */
+static void test_write_singleton(void) {
+    static image_file f;
+    values v;
+    make_values(&v);
+    for (int k = 0; k < 4; k++) {
+        io_nifti like, back;
+        make_file(&f, forms[k], 0);
+        set(&f, DIM, 4, 1);
+        CHECK(parse(&f, &like, NULL) == SEGFM_OK && like.volumes == 1);
+        const char *path = in_folder(0, "singleton.nii");
+        CHECK(io_nifti_write_like(path, &like, IO_U8, v.u8, NULL) == SEGFM_OK);
+        CHECK(io_nifti_read(path, &back, NULL) == SEGFM_OK && back.volumes == 1);
+        size_t at = forms[k].version == 1 ? 40 : 16, width = forms[k].version == 1 ? 2 : 8;
+        CHECK(memcmp(back.header + at, like.header + at, 8 * width) == 0);
+        CHECK(back.header[forms[k].big ? at + width - 1 : at] == 4);
+        io_nifti_free(&like);
+        io_nifti_free(&back);
+        remove(path);
+    }
+}
+
 static void test_write_errors(void) {
     static image_file f;
     static const char *const endings[] = {"out", "out.gz", "out.nii.bz2", "out.nrrd", "nii", ""};
@@ -1221,6 +1244,7 @@ int main(void) {
     test_write_other_kind();
     test_broken_extensions();
     test_write_flat();
+    test_write_singleton();
     test_write_errors();
     test_init();
     CHECK(rmdir(folder) == 0); /* nothing was left behind */

@@ -544,6 +544,40 @@ static void test_framed_move(const segfm_model *framed) {
     free(voxels), free(began), free(before), free(after);
 }
 
+/* As many objects as there are labels: above 255 they are what they are, and above 65535 there is none. */
+static void test_many_objects(const segfm_model *model) {
+    enum { SIZE = 3 * 4 * 5, MOST = 65535 };
+    static const int with_voxels[] = {1, 255, 256, 257, 300, 40000, MOST};
+    const int64_t shape[3] = {3, 4, 5};
+    float voxels[SIZE];
+    uint16_t want[SIZE] = {0}, got[SIZE];
+    uint8_t mask[SIZE];
+    for (int i = 0; i < SIZE; i++) voxels[i] = (float)(10 + i % 7 * 3);
+    segfm_options options = segfm_options_default();
+    segfm_session *s = NULL;
+    segfm_error e = {0};
+    options.keep_objects = true;
+    CHECK(segfm_session_new(model, shape, &options, NULL, 0, &s, NULL) == SEGFM_OK &&
+          segfm_set_volume(s, voxels, NULL) == SEGFM_OK);
+    bool all = true;
+    for (int label = 1, k = 0; label <= MOST; label++) {
+        if (label == with_voxels[k]) {
+            const int64_t inside[3] = {k % 3, k % 4, k % 5}, outside[3] = {(k + 1) % 3, k % 4, k % 5};
+            CHECK(segfm_click(s, inside, true, NULL) == SEGFM_OK && segfm_click(s, outside, false, NULL) == SEGFM_OK);
+            CHECK(segfm_mask(s, mask, SIZE, NULL) == SEGFM_OK);
+            for (int i = 0; i < SIZE; i++)
+                if (mask[i] != 0) want[i] = (uint16_t)label;
+            CHECK(want[(inside[0] * 4 + inside[1]) * 5 + inside[2]] == label);
+            CHECK(segfm_labels(s, got, SIZE, NULL) == SEGFM_OK && memcmp(got, want, sizeof want) == 0);
+            k++;
+        }
+        if (label < MOST) all = all && segfm_next_object(s, NULL) == SEGFM_OK;
+    }
+    CHECK(all && segfm_next_object(s, &e) == SEGFM_BAD_USAGE && strstr(e.message, "65535") != NULL);
+    CHECK(segfm_labels(s, got, SIZE, NULL) == SEGFM_OK && memcmp(got, want, sizeof want) == 0);
+    segfm_session_free(s);
+}
+
 /* The network by itself, to be shown what vol.h says that a window shows. */
 typedef struct network {
     segvol_model net;
@@ -784,6 +818,7 @@ int main(void) {
     test_cancel_and_reset(model);
     test_odd_scans(model);
     test_outside(model);
+    test_many_objects(model);
     segfm_model *framed = bright_framed_model(true, 25);
     test_framed_part(framed);
     test_framed_move(framed);

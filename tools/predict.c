@@ -2,21 +2,36 @@
 
 #include "tools.h"
 
+/* Which of the classes prev_pred has a voxel of; found once, since there may be 65,535 classes. NULL: no memory. */
+static bool *previous_classes(const tool_challenge *c) {
+    bool *has = calloc((size_t)c->classes + 1, sizeof *has);
+    for (size_t v = 0; has != NULL && c->has_previous && v < c->scan.count; v++) {
+        double label = io_array_get(&c->previous, v);
+        if (label >= 1 && label <= (double)c->classes) has[(size_t)label] = true;
+    }
+    return has;
+}
+
 /* Every class in turn; later classes overwrite earlier ones. A class that this file asks nothing of keeps what the step
    before found (prev_pred). */
 static segfm_status segment_case(segfm_session *session, const tool_challenge *c, uint16_t *labels, uint8_t *mask,
                                  segfm_error *error) {
+    bool *previous = previous_classes(c);
     segfm_status status = segfm_set_volume(session, c->scan.voxels, error);
+    if (status == SEGFM_OK && previous == NULL)
+        status = base_fail(error, SEGFM_NO_MEMORY, "memory: got none for %d classes", (int)c->classes);
     for (uint32_t i = 0; status == SEGFM_OK && i < c->classes; i++) {
         bool prompted = false;
         segfm_reset(session);
         status = tool_challenge_prompt(c, i, session, &prompted, error);
+        if (!prompted && !previous[i + 1]) continue;
         if (status == SEGFM_OK) status = segfm_mask(session, mask, c->scan.count, error);
         for (size_t v = 0; status == SEGFM_OK && v < c->scan.count; v++) {
-            bool inside = prompted ? mask[v] != 0 : c->has_previous && io_array_get(&c->previous, v) == (double)(i + 1);
+            bool inside = prompted ? mask[v] != 0 : io_array_get(&c->previous, v) == (double)(i + 1);
             if (inside) labels[v] = (uint16_t)(i + 1);
         }
     }
+    free(previous);
     return status;
 }
 

@@ -595,6 +595,10 @@ def challenge_cases():
     case("order-text-long", "an order of texts of 10^6 letters", says="clicks_order", clicks_order=npy(b"", "<U1000000", (1,)))
     case("order-text-wrap", "an order of texts whose bytes wrap", says="clicks_order", clicks_order=npy(b"", "<U4", (2**60, 2)))
     case("previous-shape", "prev_pred of another shape", says="prev_pred", prev_pred=npy(voxels()[:60], shape=(2, 5, 6)))
+    case("classes-most", "65,535 classes of which one has a box and one a voxel of prev_pred: legal, and no work for the others", 0,
+         imgs=npy(bytes(range(1, 65)) * 1000, shape=(40, 40, 40)), prev_pred=npy(b"\0" * 63999 + b"\7", shape=(40, 40, 40)),
+         boxes=boxes(box_dict(), *[b"N"] * 65534))
+    case("classes-beyond", "65,536 classes", says="got 65536 classes, at most 65535 fit", boxes=boxes(*[b"N"] * 65536))
     case("previous-object", "prev_pred of objects", says="prev_pred", prev_pred=objects(pickle(b"N")))
     case("previous-nan", "prev_pred of NaNs has no label: legal", 0, prev_pred=npy(struct.pack("<120f", *[NAN] * 120), "<f4"), boxes=boxes(b"N"))
 
