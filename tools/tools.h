@@ -180,6 +180,8 @@ enum { TOOL_MAX_CLICKS = 1024 };
 segfm_status tool_overlay(const char *path, const tool_scan *scan, const uint8_t *mask, const int64_t *box,
                           segfm_error *error);
 
+/* Hands standard output over; an error if any of what was printed so far could not be written. */
+segfm_status tool_flush(segfm_error *error);
 /* Milliseconds of a clock that only runs forwards. */
 double tool_milliseconds(void);
 /* A progress callback for segfm_options that draws a line on stderr when it is a terminal. */

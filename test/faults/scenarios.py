@@ -75,11 +75,11 @@ TRAINING = {"list.tsv": b"a.nii\tt.nii\nb.nii\tt.nii\n", "a.nii": SCAN, "b.nii":
             "run.conf": SMALL.replace("steps 1\n", "steps 3\n").encode() + b"source both\nphantoms 0.5\nphantom_smallest 8,8,8\nphantom_largest 8,10,12\n"
             b"checkpoint_every 1\nevaluate_every 2\nevaluate_pairs list.tsv\nevaluate_clicks 1\nevaluate_min_voxels 1\n"}
 TRAIN = ["train", "--pairs", "list.tsv", "--config", "run.conf", "--out", "run"]
-add("train", TRAIN, TRAINING, kind="train", again=TRAIN + ["--resume"], unread=["a.nii", "b.nii", "t.nii"])
-add("train-resume", TRAIN + ["--resume"], dict(TRAINING, **{"w.segfm": W}), kind="train",
+add("train", TRAIN, TRAINING, kind="train", cases=3, again=TRAIN + ["--resume"], unread=["a.nii", "b.nii", "t.nii"])
+add("train-resume", TRAIN + ["--resume"], dict(TRAINING, **{"w.segfm": W}), kind="train", cases=3,
     setup=[["train", "--pairs", "list.tsv", "--config", "run.conf", "--out", "run", "--steps", "1", "--threads", "1"]],
     unread=["a.nii", "b.nii", "t.nii", "w.segfm", "run/last.segfm", "run/best.segfm"])
-add("train-init", TRAIN + ["--init", "w.segfm"], dict(TRAINING, **{"w.segfm": W}), kind="train", again=TRAIN + ["--init", "w.segfm", "--resume"],
+add("train-init", TRAIN + ["--init", "w.segfm"], dict(TRAINING, **{"w.segfm": W}), kind="train", cases=3, again=TRAIN + ["--init", "w.segfm", "--resume"],
     kinds=("alloc",))
 add("phantom", ["phantom", "--out", "out", "--count", "2", "--size", "12,10,8"], {}, old=["out/list.tsv", "out/phantom-0001.nii.gz"])
 add("selftest", ["selftest"], {}, kinds=("alloc",), outputs=False)
