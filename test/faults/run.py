@@ -37,6 +37,9 @@ PAGE = os.sysconf("SC_PAGESIZE")
 NOBODY = 65534
 TEMPORARY = ".segfm-"
 
+# --quick: of each scenario's faults of a kind so many.
+QUICK = {"alloc": 24, "alloc, sanitized": 3, "call": 12, "kill": 6, "full": 4, "locked": 3, "random": 10}
+
 # How a call may fail. ENOMEM must end with code 4. "+": this call and all after it.
 ERRORS = {
     "read": ("EIO", "EINTR"), "write": ("ENOSPC", "ENOSPC+", "EIO", "EINTR"), "openat": ("EACCES", "EMFILE", "EIO", "ENOMEM"),
@@ -515,12 +518,16 @@ def main():
                 continue
             WORLDS.append(World(scenario, program, scratch))
             faults = faults_of(WORLDS[-1], o)
-            if o.quick:  # of each kind a few, others every time one is added or taken away
-                kinds = collections.defaultdict(list)
-                for f in faults:
-                    kinds[f[0]].append(f)
-                most = {"alloc": 24, "alloc, sanitized": 3, "call": 12, "kill": 6, "full": 4, "locked": 3, "random": 10}
-                faults = [f for kind, all_of in kinds.items() for f in random.Random(len(all_of)).sample(all_of, min(len(all_of), most[kind]))]
+            kinds = collections.defaultdict(list)
+            for f in faults:
+                kinds[f[0]].append(f)
+            for kind, all_of in kinds.items():
+                most = scenario.sample or len(all_of)
+                if o.quick:  # others when one is added or taken away
+                    most = min(QUICK[kind], most // 10 if scenario.sample else most)
+                if most < len(all_of):
+                    kinds[kind] = random.Random(len(all_of)).sample(all_of, most)
+            faults = [f for all_of in kinds.values() for f in all_of]
             jobs += [(len(WORLDS) - 1, kind, method, arguments) for kind, method, arguments in faults]
         with multiprocessing.Pool(o.jobs) as pool:
             results = pool.imap(run_job, [(i, method, arguments, o) for i, _, method, arguments in jobs], 4)

@@ -15,12 +15,14 @@ SCENARIOS = []
 class Scenario:
     """arguments: of the run. files: before it. setup: commands that make more of them. old: results that are there already.
     kind: "session", "eval" and "train" have rules of their own. cases: at most so many lines on stderr. again: the arguments of
-    the run that follows a fault (the same). beside: the program is in bin/. unread: files that may be unreadable."""
+    the run that follows a fault (the same). beside: the program is in bin/. unread: files that may be unreadable.
+    sample: of its faults so many are enough."""
 
     def __init__(self, name, arguments, files, setup=(), old=(), kind="", cases=1, again=None, stdin=b"", code=0, kinds=None,
-                 beside=False, unread=(), outputs=True, threads=True):
+                 beside=False, unread=(), outputs=True, threads=True, sample=0):
         self.name, self.arguments, self.files, self.setup, self.old, self.kind = name, arguments, files, list(setup), list(old), kind
         self.cases, self.again, self.stdin, self.code, self.beside, self.outputs = cases, again, stdin, code, beside, outputs
+        self.sample = sample
         self.kinds = kinds or ("alloc", "call", "full", "locked")
         self.unread = set(unread) | ({"bin/segfm"} if beside else set())
         self.more = ["--threads", "1", "--quiet"] if threads else ["--quiet"]
@@ -82,7 +84,7 @@ add("train-resume", TRAIN + ["--resume"], dict(TRAINING, **{"w.segfm": W}), kind
 add("train-init", TRAIN + ["--init", "w.segfm"], dict(TRAINING, **{"w.segfm": W}), kind="train", cases=3, again=TRAIN + ["--init", "w.segfm", "--resume"],
     kinds=("alloc",))
 add("phantom", ["phantom", "--out", "out", "--count", "2", "--size", "12,10,8"], {}, old=["out/list.tsv", "out/phantom-0001.nii.gz"])
-add("selftest", ["selftest"], {}, kinds=("alloc",), outputs=False)
+add("selftest", ["selftest"], {}, kinds=("alloc",), outputs=False, sample=40)  # takes a second
 
 # Longer ones, to be killed at any moment.
 MANY = {"in/%02d.npz" % i: case(boxes=boxes(*[box_dict(z_min=i % 3)] * (1 + i % 4))) for i in range(30)}
