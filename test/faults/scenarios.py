@@ -65,8 +65,8 @@ add("eval-official", ["eval", "--pairs", "list.tsv", "-w", "w.segfm", "--clicks"
 add("metrics", ["metrics", "--gt", "t.nii", "--pred", "p.npz", "--json"],
     {"t.nii": TRUTH, "p.npz": npz({"segs": npy(labels()[::-1])})}, outputs=False)
 add("compare", ["compare", "a", "b.npz", "--bits"],
-    {"a/%d.npy" % i: window for i in range(60)} | {"b.npz": npz({str(i): window for i in range(60)}, 8)}, outputs=False, threads=False,
-    unread=["a/%d.npy" % i for i in range(2, 60)])
+    {"a/%d.npy" % i: window for i in range(36)} | {"b.npz": npz({str(i): window for i in range(36)}, 8)}, outputs=False, threads=False,
+    unread=["a/%d.npy" % i for i in range(2, 36)])
 add("trace", ["trace", "-w", "w.segfm", "--window", "w.npy", "--box", "0,1,1,1,3,3", "--point", "1,1,1,1", "--out", "out"],
     {"w.segfm": W, "w.npy": window}, old=["out/logits.npy"])
 add("trace-batch", ["trace", "-w", "w.segfm", "--window", "w.npy", "--box", "0,1,1,1,3,3", "--box", "0,0,0,1,3,3", "--out", "out"],
