@@ -265,7 +265,8 @@ class World:
         path = os.path.join(self.scratch, "count-%d" % os.getpid())
         more = {} if program else {"LD_PRELOAD": o.library}
         got = self.execute(self.fresh(), self.s.arguments, env=environment(SEGFM_FAULT_COUNT=path, **more), program=program)
-        assert got.code == self.s.code, got
+        if got.code != self.s.code:
+            raise SystemExit("%s: counted: code %d: %s" % (self.s.name, got.code, got.err.decode()))
         with open(path, encoding="ascii") as f:
             return int(f.read())
 
@@ -448,7 +449,7 @@ def faults_of(world, o):
     if "alloc" in s.kinds and "alloc" in o.kinds:
         n = world.allocations(o)
         out += [("alloc", "alloc", (i + 1, on)) for on in (False, True) for i in range(n)]
-        if o.sanitized:
+        if o.sanitized and not s.beside:
             n = world.allocations(o, os.path.abspath(o.sanitized))
             out += [("alloc, sanitized", "alloc", (i + 1, False, os.path.abspath(o.sanitized))) for i in range(n)]
     if "call" in s.kinds and o.strace and ("call" in o.kinds or "kill" in o.kinds):
