@@ -192,6 +192,24 @@ longlife: all
 geometry: all
 	@$${PYTHON-/usr/bin/python3} -B tools/reference/verify_geometry.py $(BUILD)/segfm $(if $(filter 1,$(QUICK)),--quick)
 
+# Every allocation, every call on a file and every disk fails, or the process is killed there (test/faults). QUICK=1: a sample.
+.PHONY: faults faulty
+WRAPPED = malloc calloc realloc aligned_alloc strdup
+$(BUILD)/faults/allocate.so: test/faults/allocate.c
+	@mkdir -p $(@D)
+	@echo 'CC $<'
+	$(Q)$(CC) $(WARNINGS) -O1 -shared -fPIC $< -o $@ -ldl
+$(BUILD)/faults/segfm: test/faults/allocate.c $(TOOL_OBJ) $(BUILD)/libsegfm.a
+	@mkdir -p $(@D)
+	@echo 'LINK $@'
+	$(Q)$(CC) $(ALL_CFLAGS) -DWRAPPED $(WRAPPED:%=-Wl,--wrap=%) $^ -o $@ -lm
+faulty: $(BUILD)/faults/segfm
+faults:
+	@$(MAKE) --no-print-directory -s -j2 $(BUILD)/segfm $(BUILD)/faults/allocate.so
+	@$(MAKE) --no-print-directory -s -j2 CC=gcc $(SANITIZE) faulty
+	@$${PYTHON-python3} -B test/faults/run.py $(BUILD)/segfm --library $(BUILD)/faults/allocate.so \
+		--sanitized $$($(MAKE) -s CC=gcc $(SANITIZE) print-build)/faults/segfm $(if $(filter 1,$(QUICK)),--quick) $(FAULTS)
+
 # Half an hour on two cores: a model from nothing but phantoms, scored on others.
 learn: all
 	@scripts/learn.sh $(BUILD)/segfm
@@ -254,6 +272,7 @@ help:
 	@echo 'make soak       10,000 random commands to a session, memory watched; the library the same under the sanitizers'
 	@echo 'make longlife   2 hours of session, 1,000 cases of predict: memory, descriptors, threads watched (TIME=7200 CASES=1000)'
 	@echo 'make geometry   masks of scans in 48 orientations and six kinds of file, checked in the world by nibabel; labels above 255 (QUICK=1)'
+	@echo 'make faults     every allocation, file call and disk fails once, or the process is killed there (QUICK=1: a sample)'
 	@echo 'make learn      trains a model on phantoms alone (half an hour), scores it on others'
 	@echo 'make kills      100 kills of training runs at random moments: does a resumed one end with the same bits?'
 	@echo 'make valgrind   the tests under valgrind'

@@ -441,7 +441,8 @@ static segfm_status deflate_all(deflater *d) {
 segfm_status io_deflate(const unsigned char *src, size_t n, io_buffer *out, segfm_error *error) {
     size_t before = out->size;
     deflater *d = calloc(1, sizeof *d);
-    if (d == NULL) return base_fail(error, SEGFM_NO_MEMORY, "deflate found no %zu bytes for its tables", sizeof *d);
+    if (d == NULL)
+        return base_fail(error, SEGFM_NO_MEMORY, "found no memory for the %zu bytes of deflate's tables", sizeof *d);
     d->src = src;
     d->n = n;
     d->out = out;

@@ -40,6 +40,7 @@ static const struct {
     {EDQUOT, "the disk quota is used up"},
     {EFBIG, "the file would be too large"},
     {EIO, "the device failed"},
+    {EINTR, "it was interrupted"},
     {ENAMETOOLONG, "the name is too long"},
     {ELOOP, "too many symbolic links"},
     {EMFILE, "too many open files"},
@@ -49,8 +50,9 @@ static const struct {
     {0, "no reason given by the system"},
 };
 
-static segfm_status fail_with(segfm_error *error, segfm_status status, const char *path, const char *what, int code) {
+segfm_status io_fail(segfm_error *error, segfm_status status, const char *path, const char *what, int code) {
     const char *text = NULL;
+    if (code == ENOMEM) status = SEGFM_NO_MEMORY; /* libc had none for a stream: no fault of the file */
     for (size_t i = 0; i < sizeof reasons / sizeof reasons[0]; i++)
         if (reasons[i].code == code) text = reasons[i].text;
     if (text != NULL) base_fail(error, status, "%s: %s", what, text);
@@ -71,7 +73,7 @@ static segfm_status check_regular(const char *path, size_t *size, segfm_error *e
     *size = 0;
 #if FILE_POSIX
     struct stat st;
-    if (stat(path, &st) != 0) return fail_with(error, SEGFM_BAD_INPUT, path, "cannot be opened", errno);
+    if (stat(path, &st) != 0) return io_fail(error, SEGFM_BAD_INPUT, path, "cannot be opened", errno);
     if (S_ISDIR(st.st_mode)) return fail_plain(error, SEGFM_BAD_INPUT, path, "is a folder, need a file");
     if (!S_ISREG(st.st_mode))
         return fail_plain(error, SEGFM_BAD_INPUT, path, "is a device or pipe, need a regular file");
@@ -91,7 +93,7 @@ static segfm_status read_stream(FILE *file, const char *path, size_t hint, io_bu
         segfm_status status = io_buffer_reserve(out, want, error);
         if (status != SEGFM_OK) return base_fail_where(error, status, path);
         out->size += fread(out->data + out->size, 1, out->capacity - out->size, file);
-        if (ferror(file)) return fail_with(error, SEGFM_BAD_INPUT, path, "cannot be read", errno);
+        if (ferror(file)) return io_fail(error, SEGFM_BAD_INPUT, path, "cannot be read", errno);
         if (out->size < out->capacity) return SEGFM_OK;
         if (!base_mul(out->capacity, 2, &want)) return fail_plain(error, SEGFM_NO_MEMORY, path, "is too large");
         if (want < 65536) want = 65536;
@@ -104,7 +106,7 @@ segfm_status io_read_file(const char *path, io_buffer *out, segfm_error *error) 
     if (status != SEGFM_OK) return status;
     errno = 0;
     FILE *file = fopen(path, "rb");
-    if (file == NULL) return fail_with(error, SEGFM_BAD_INPUT, path, "cannot be opened", errno);
+    if (file == NULL) return io_fail(error, SEGFM_BAD_INPUT, path, "cannot be opened", errno);
     status = read_stream(file, path, hint, out, error);
     fclose(file); /* nothing was written: its result says nothing */
     if (status != SEGFM_OK) io_buffer_free(out);
@@ -186,13 +188,13 @@ static segfm_status check_target(const char *path, unsigned *mode, segfm_error *
     struct stat st;
     if (stat(path, &st) != 0) {
         if (errno == ENOENT) return SEGFM_OK;
-        return fail_with(error, SEGFM_WRITE_FAILED, path, "cannot be written", errno);
+        return io_fail(error, SEGFM_WRITE_FAILED, path, "cannot be written", errno);
     }
     if (S_ISDIR(st.st_mode)) return fail_plain(error, SEGFM_WRITE_FAILED, path, "is a folder, cannot be replaced");
     if (!S_ISREG(st.st_mode))
         return fail_plain(error, SEGFM_WRITE_FAILED, path, "is a device or pipe, need a regular file or none");
     if (access(path, W_OK) != 0)
-        return fail_with(error, SEGFM_WRITE_FAILED, path, "exists and cannot be replaced", errno);
+        return io_fail(error, SEGFM_WRITE_FAILED, path, "exists and cannot be replaced", errno);
     *mode = (unsigned)st.st_mode & 0777U;
 #else
     (void)mode;
@@ -267,7 +269,7 @@ segfm_status io_output_open(const char *path, io_output **out, segfm_error *erro
         if (code == ENOENT)
             return fail_plain(error, SEGFM_WRITE_FAILED, path, "cannot be written: its folder does not exist");
 #endif
-        return fail_with(error, SEGFM_WRITE_FAILED, path, "cannot be written: no file can be made beside it", code);
+        return io_fail(error, SEGFM_WRITE_FAILED, path, "cannot be written: no file can be made beside it", code);
     }
 #if FILE_POSIX
     /* A file that was private stays private. Where permissions cannot be set (FAT), there are none to keep. */
@@ -283,7 +285,7 @@ segfm_status io_output_write(io_output *o, const void *bytes, size_t n, segfm_er
     errno = 0;
     if (fwrite(bytes, 1, n, o->file) == n) return SEGFM_OK;
     o->failed = true;
-    return fail_with(error, SEGFM_WRITE_FAILED, o->path, "cannot be written", errno);
+    return io_fail(error, SEGFM_WRITE_FAILED, o->path, "cannot be written", errno);
 }
 
 /* Hands the bytes to the device, so that after a power cut the new name never stands for an empty file. */
@@ -326,7 +328,7 @@ segfm_status io_output_commit(io_output *o, segfm_error *error) {
         status = fail_plain(error, SEGFM_WRITE_FAILED, o->path, "cannot be written: an earlier write failed");
         fclose(o->file);
     } else if (!finish(o, &what, &code)) {
-        status = fail_with(error, SEGFM_WRITE_FAILED, o->path, what, code);
+        status = io_fail(error, SEGFM_WRITE_FAILED, o->path, what, code);
     }
     if (status != SEGFM_OK) remove(o->temporary);
     output_free(o);

@@ -45,6 +45,9 @@ segfm_status io_output_commit(io_output *o, segfm_error *error); /* frees o in e
 void io_output_abort(io_output *o);                              /* frees o; NULL is fine */
 /* The three steps above for bytes that are already together. */
 segfm_status io_write_file(const char *path, const void *bytes, size_t n, segfm_error *error);
+/* Says that `path` could not be opened, read, written…: "what: code's reason", code being errno, in words that are the same on all
+   systems. Returns the status, or SEGFM_NO_MEMORY where that was the reason. */
+segfm_status io_fail(segfm_error *error, segfm_status status, const char *path, const char *what, int code);
 
 /* ---- deflate (inflate.c, deflate.c) -------------------------------------------------------------------------- */
 

@@ -132,6 +132,7 @@ grep -q 'no scan is open' "$dir/stdout" && grep -q 'there is nothing to redo' "$
     grep -q 'the output would replace the input' "$dir/stdout" && grep -q 'unknown command nonsense' "$dir/stdout"; ok 'that says what is wrong' $?
 gone "$dir/never.nii"; gone "$dir/never.txt"
 want 2 'unknown option' session --bogus
+want 3 'standard input: cannot be read' session -w "$dir/w.segfm" <"$dir" # once the end of the dialogue, with code 0
 want 3 'missing.segfm' session -w "$dir/missing.segfm"
 
 # ---- bad input ---------------------------------------------------------------------------------------------------
@@ -170,6 +171,9 @@ want 3 'short.segfm: ' segment -i "$dir/scan.nii" -w "$dir/short.segfm" --box $b
 { printf 'X'; tail -c +2 "$dir/w.segfm"; } >"$dir/magic.segfm"
 want 3 'magic.segfm: ' segment -i "$dir/scan.nii" -w "$dir/magic.segfm" --box $box -o "$out"
 want 3 'magic.segfm: ' info "$dir/magic.segfm"
+(ulimit -f 8; $segfm segment -i "$dir/scan.nii" -w "$dir/w.segfm" --box $box -o "$dir/limit.nii" 2>"$dir/stderr")
+[ $? -eq 5 ] && grep -q 'limit.nii: cannot be written: the file would be too large' "$dir/stderr"; ok 'a limit to the size of a file does not kill' $?
+gone "$dir/limit.nii"
 want 5 'nowhere/m.nii' segment -i "$dir/scan.nii" -w "$dir/w.segfm" --box $box -o "$dir/nowhere/m.nii"
 gone "$out"; gone "$dir/never.txt"; gone "$dir/nowhere"
 cp "$dir/scan.nii" "$dir/mine.nii"; ln -s mine.nii "$dir/alias.nii"; cp "$dir/w.segfm" "$dir/mine.segfm"

@@ -3,6 +3,7 @@
 #include "test.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -215,6 +216,8 @@ static void test_write_errors(void) {
         CHECK(io_write_file("/proc/segfm_test.bin", "x", 1, &e) == SEGFM_WRITE_FAILED);
         CHECK(strcmp(e.where, "/proc/segfm_test.bin") == 0);
     }
+    CHECK(io_fail(&e, SEGFM_WRITE_FAILED, lost, "cannot be written", ENOMEM) == SEGFM_NO_MEMORY);
+    CHECK(says(&e, SEGFM_NO_MEMORY, lost, "out of memory")); /* opening a stream takes some: the file is not at fault */
     io_output *o = (io_output *)&e;
     CHECK(io_output_open(lost, &o, NULL) == SEGFM_WRITE_FAILED && o == NULL);
     char name[300];

@@ -290,6 +290,10 @@ static void check_resume(void) {
     CHECK(train(RUN "--out @/parts --resume") == 0);
     CHECK(same_runs("whole", "parts"));
     CHECK(train(RUN "--out @/parts --resume") == 0 && same_runs("whole", "parts")); /* nothing is left to do */
+    make_folder("looped"); /* whether there is a checkpoint cannot be seen: no new run takes its place */
+    CHECK(symlink("checkpoint.bin", path_of("looped", "checkpoint.bin")) == 0);
+    CHECK(train(RUN "--out @/looped --resume") == 3 && says("checkpoint.bin", "too many symbolic links"));
+    CHECK(!exists(path_of("looped", "log.csv")));
     remove_run("parts");
     write_text("cosine.conf", settings, "schedule cosine\n");
     CHECK(train("--config @/cosine.conf --pairs @/good.tsv --out @/parts --steps 3") == 0);

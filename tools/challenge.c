@@ -17,12 +17,6 @@ void tool_challenge_close(tool_challenge *c) {
     io_unmap_file(&c->file);
 }
 
-static bool has_array(const io_zip *zip, const char *name) {
-    char member[64];
-    base_format(member, sizeof member, "%s.npy", name);
-    return io_zip_find(zip, member) != NULL;
-}
-
 /* All arrays tell of the same classes. */
 static segfm_status agree(const char *name, size_t classes, uint32_t *all, segfm_error *error) {
     if (classes > UINT16_MAX)
@@ -39,7 +33,7 @@ static segfm_status agree(const char *name, size_t classes, uint32_t *all, segfm
 static segfm_status read_objects(const io_zip *zip, const char *name, bool table, io_buffer *bytes, io_pickle *out,
                                  uint32_t *classes, segfm_error *error) {
     io_array array;
-    if (!has_array(zip, name)) return SEGFM_OK;
+    if (!tool_npz_has(zip, name)) return SEGFM_OK;
     segfm_status status = tool_npz_array(zip, name, bytes, &array, error);
     if (status != SEGFM_OK) return status;
     if (array.dtype != IO_OBJECT) /* an empty list is saved as an array of no numbers */
@@ -67,7 +61,7 @@ static segfm_status read_objects(const io_zip *zip, const char *name, bool table
 static segfm_status read_order(tool_challenge *c, segfm_error *error) {
     static const char name[] = "clicks_order";
     io_array *texts = &c->order_texts;
-    if (!has_array(&c->zip, name)) return SEGFM_OK;
+    if (!tool_npz_has(&c->zip, name)) return SEGFM_OK;
     segfm_status status = tool_npz_bytes(&c->zip, name, &c->order_bytes, error);
     if (status != SEGFM_OK) return status;
     status = io_npy_parse_texts(c->order_bytes.data, c->order_bytes.size, texts, error);

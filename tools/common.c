@@ -34,7 +34,8 @@ static segfm_status find_default(char *out, size_t capacity, segfm_error *error)
     for (size_t i = 0; i < sizeof default_places / sizeof default_places[0]; i++) {
         if (strlen(folder) + strlen(default_places[i]) >= capacity) continue;
         base_format(out, capacity, "%s%s", folder, default_places[i]);
-        if (access(out, R_OK) == 0) return SEGFM_OK;
+        if (access(out, R_OK) == 0 || (errno != ENOENT && errno != ENOTDIR))
+            return SEGFM_OK; /* reading it says why not */
     }
     return base_fail(error, SEGFM_BAD_USAGE,
                      "no weights: got no -w, and default.segfm is neither beside the program nor in ../share/segfm; "
@@ -109,6 +110,12 @@ void tool_model_close(tool_model *m) {
     *m = (tool_model){0};
 }
 
+segfm_status tool_flush(segfm_error *error) {
+    bool failed = ferror(stdout) != 0; /* earlier: what was lost then no later flush brings back */
+    if (fflush(stdout) == 0 && !failed) return SEGFM_OK;
+    return base_fail(error, SEGFM_WRITE_FAILED, "standard output could not be written");
+}
+
 double tool_milliseconds(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -126,8 +133,7 @@ segfm_status tool_make_folder(const char *path, segfm_error *error) {
     struct stat info;
     if (mkdir(path, 0777) == 0) return SEGFM_OK;
     if (errno == EEXIST && stat(path, &info) == 0 && S_ISDIR(info.st_mode)) return SEGFM_OK;
-    base_fail(error, SEGFM_WRITE_FAILED, "cannot be made a folder: %s", strerror(errno));
-    return base_fail_where(error, SEGFM_WRITE_FAILED, path);
+    return io_fail(error, SEGFM_WRITE_FAILED, path, "cannot be made a folder", errno);
 }
 
 segfm_status tool_path(char *out, size_t capacity, const char *folder, const char *name, segfm_error *error) {
@@ -183,13 +189,16 @@ segfm_status tool_names_add(tool_names *names, const char *name, segfm_error *er
 segfm_status tool_list_folder(const char *folder, const char *suffix, tool_names *out, segfm_error *error) {
     *out = (tool_names){0};
     DIR *d = opendir(folder);
-    if (d == NULL) {
-        base_fail(error, SEGFM_BAD_INPUT, "cannot be read as a folder: %s", strerror(errno));
-        return base_fail_where(error, SEGFM_BAD_INPUT, folder);
-    }
+    if (d == NULL) return io_fail(error, SEGFM_BAD_INPUT, folder, "cannot be read as a folder", errno);
     segfm_status status = SEGFM_OK;
-    for (struct dirent *e; status == SEGFM_OK && (e = readdir(d)) != NULL;)
+    while (status == SEGFM_OK) {
+        errno = 0; /* what tells a folder that cannot be read further from its end */
+        const struct dirent *e = readdir(d);
+        if (e == NULL && errno != 0)
+            status = io_fail(error, SEGFM_BAD_INPUT, folder, "cannot be read as a folder", errno);
+        if (e == NULL) break;
         if (e->d_name[0] != '.' && tool_ends_with(e->d_name, suffix)) status = tool_names_add(out, e->d_name, error);
+    }
     closedir(d);
     if (status != SEGFM_OK) tool_names_free(out);
     else if (out->count > 0) qsort(out->items, out->count, sizeof *out->items, by_bytes);

@@ -1,3 +1,4 @@
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -120,7 +121,8 @@ static segfm_status side_open(const char *path, side *s, segfm_error *error) {
     struct stat info;
     segfm_status status;
     *s = (side){.path = path};
-    s->archive = stat(path, &info) == 0 && S_ISREG(info.st_mode);
+    if (stat(path, &info) != 0) return io_fail(error, SEGFM_BAD_INPUT, path, "cannot be opened", errno);
+    s->archive = S_ISREG(info.st_mode);
     if (s->archive) {
         status = io_map_file(path, &s->mapping, error);
         if (status == SEGFM_OK) status = io_zip_open(s->mapping.data, s->mapping.size, &s->zip, error);

@@ -58,12 +58,8 @@ static segfm_status labels_from_npz(const char *path, const char *name, const ch
     double spacing[3]; /* x,y,z */
     segfm_status status = io_map_file(path, &file, error);
     if (status == SEGFM_OK) status = io_zip_open(file.data, file.size, &zip, error);
-    if (status == SEGFM_OK && tool_npz_array(&zip, name, &bytes, &array, error) != SEGFM_OK) {
-        io_buffer_free(&bytes);
-        segfm_error second;
-        if (other != NULL && tool_npz_array(&zip, other, &bytes, &array, &second) == SEGFM_OK) name = other;
-        else status = SEGFM_BAD_INPUT; /* the first array's sentence */
-    }
+    if (status == SEGFM_OK && other != NULL && !tool_npz_has(&zip, name) && tool_npz_has(&zip, other)) name = other;
+    if (status == SEGFM_OK) status = tool_npz_array(&zip, name, &bytes, &array, error);
     if (status == SEGFM_OK) status = npz_labels(&array, name, l, error);
     if (status == SEGFM_OK && io_zip_find(&zip, "spacing.npy") != NULL) {
         status = tool_npz_spacing(&zip, spacing, error);

@@ -1,5 +1,9 @@
 #include <string.h>
 
+#ifndef __wasi__ /* has none */
+#include <signal.h>
+#endif
+
 #include "tools.h"
 
 typedef struct command {
@@ -212,9 +216,11 @@ static segfm_status run(int argc, char **argv, segfm_error *error) {
 
 int main(int argc, char **argv) {
     segfm_error error = {0};
+#ifndef __wasi__
+    signal(SIGXFSZ, SIG_IGN); /* a file that grows past the user's limit is a write that failed, as on a full disk */
+#endif
     segfm_status status = run(argc, argv, &error);
-    if (status == SEGFM_OK && fflush(stdout) != 0)
-        status = base_fail(&error, SEGFM_WRITE_FAILED, "standard output could not be written");
+    if (status == SEGFM_OK) status = tool_flush(&error);
     if (status != SEGFM_OK && error.message[0] != '\0')
         fprintf(stderr, "segfm: %s%s%s\n", error.where, error.where[0] != '\0' ? ": " : "", error.message);
     return (int)status;

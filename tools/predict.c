@@ -57,7 +57,10 @@ static segfm_status predict_case(const segfm_model *model, const tool_common *co
     if (status == SEGFM_OK) status = segfm_session_new(model, c.scan.shape, &options, NULL, 0, &session, error);
     if (status == SEGFM_OK) status = segment_case(session, &c, labels, mask, error);
     if (status != SEGFM_OK) base_fail_where(error, status, in);
-    if (status == SEGFM_OK) status = tool_challenge_write(out, &c.scan, labels, c.classes, error);
+    if (status == SEGFM_OK) {
+        status = tool_challenge_write(out, &c.scan, labels, c.classes, error);
+        if (status != SEGFM_OK) base_fail_where(error, status, out);
+    }
     segfm_session_free(session);
     free(mask);
     free(labels);

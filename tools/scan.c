@@ -4,6 +4,12 @@
 
 #include "tools.h"
 
+bool tool_npz_has(const io_zip *zip, const char *name) {
+    char member[64];
+    base_format(member, sizeof member, "%s.npy", name);
+    return io_zip_find(zip, member) != NULL;
+}
+
 segfm_status tool_npz_bytes(const io_zip *zip, const char *name, io_buffer *bytes, segfm_error *error) {
     char member[128];
     base_format(member, sizeof member, "%s.npy", name);

@@ -1,4 +1,5 @@
 /* `segfm session`: one command per line of standard input, one JSON object per line of standard output. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -234,16 +235,22 @@ enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
 /* ---- the loop ------------------------------------------------------------------------------------------------- */
 
-typedef enum line_kind { LINE, LINE_BAD, LINE_END } line_kind;
+typedef enum line_kind { LINE, LINE_BAD, LINE_END, LINE_LOST } line_kind;
 
-/* One line of standard input without its end. A line that is too long or holds a zero byte is read to its end and bad. */
+/* One line of standard input without its end. A line that is too long or holds a zero byte is read to its end and bad. One that
+   could not be read to its end is lost: its beginning may say something else. */
 static line_kind read_line(char line[MAX_LINE], segfm_error *error) {
     size_t n = 0;
     bool bad = false;
     int c;
+    errno = 0;
     while ((c = getchar()) != EOF && c != '\n') {
         if (c == '\0' || n == MAX_LINE - 1) bad = true;
         else line[n++] = (char)c;
+    }
+    if (c == EOF && ferror(stdin)) {
+        io_fail(error, SEGFM_BAD_INPUT, "standard input", "cannot be read", errno);
+        return LINE_LOST;
     }
     if (c == EOF && n == 0 && !bad) return LINE_END;
     while (n > 0 && (line[n - 1] == '\r' || line[n - 1] == ' ' || line[n - 1] == '\t')) n--;
@@ -273,19 +280,24 @@ static bool run_line(repl *r, char *line) {
 
 static segfm_status loop(repl *r, segfm_error *error) {
     char line[MAX_LINE];
-    for (bool more = true; more;) {
+    segfm_status status = SEGFM_OK;
+    for (bool more = true; more && status == SEGFM_OK;) {
         segfm_error bad = {0};
         line_kind kind = read_line(line, &bad);
         if (kind == LINE_END) break;
+        if (kind == LINE_LOST) {
+            *error = bad;
+            return bad.status;
+        }
         if (kind == LINE_BAD) {
             answer(r, "", SEGFM_BAD_USAGE, &bad, false, 0);
             puts("}");
         } else {
             more = run_line(r, line);
         }
-        if (fflush(stdout) != 0) return base_fail(error, SEGFM_WRITE_FAILED, "standard output could not be written");
+        status = tool_flush(error);
     }
-    return SEGFM_OK;
+    return status;
 }
 
 segfm_status command_session(int argc, char **argv, segfm_error *error) {

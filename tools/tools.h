@@ -120,6 +120,8 @@ segfm_status tool_read_box(const char *text, const char *what, bool world, const
                            segfm_error *error);
 segfm_status tool_read_click(const char *text, const char *what, bool world, const io_nifti *image, int64_t voxel[3],
                              bool *foreground, segfm_error *error);
+/* Has an npz archive an array of that name? */
+bool tool_npz_has(const io_zip *zip, const char *name);
 /* The npy file of an array of an npz archive. SEGFM_BAD_INPUT when there is none of that name. */
 segfm_status tool_npz_bytes(const io_zip *zip, const char *name, io_buffer *bytes, segfm_error *error);
 /* An array of an npz archive: *bytes holds what *array points into. SEGFM_BAD_INPUT when there is none of that name. */
@@ -180,6 +182,8 @@ enum { TOOL_MAX_CLICKS = 1024 };
 segfm_status tool_overlay(const char *path, const tool_scan *scan, const uint8_t *mask, const int64_t *box,
                           segfm_error *error);
 
+/* Hands standard output over; an error if any of what was printed so far could not be written. */
+segfm_status tool_flush(segfm_error *error);
 /* Milliseconds of a clock that only runs forwards. */
 double tool_milliseconds(void);
 /* A progress callback for segfm_options that draws a line on stderr when it is a terminal. */

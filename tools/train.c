@@ -1,4 +1,5 @@
 /* segfm train: learns weights from labelled scans or from phantoms. */
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -91,8 +92,11 @@ static segfm_status print_settings(const arguments *a, segfm_error *error) {
 static segfm_status find_checkpoint(const arguments *a, train_checkpoint *out, bool *found, segfm_error *error) {
     char path[4096];
     segfm_status status = tool_path(path, sizeof path, a->out, "checkpoint.bin", error);
-    *found = status == SEGFM_OK && access(path, F_OK) == 0;
-    if (!*found) return status;
+    if (status != SEGFM_OK) return status;
+    *found = access(path, F_OK) == 0;
+    if (!*found && errno != ENOENT && errno != ENOTDIR) /* there may be one, which a new run would replace */
+        return io_fail(error, SEGFM_BAD_INPUT, path, "cannot be looked for", errno);
+    if (!*found) return SEGFM_OK;
     if (!a->resume) {
         base_fail(error, SEGFM_BAD_USAGE, "there is a run in this folder: --resume goes on with it");
         return base_fail_where(error, SEGFM_BAD_USAGE, path);

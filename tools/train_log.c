@@ -6,8 +6,7 @@
 #include "train.h"
 
 static segfm_status fail(const train_log *l, const char *what, segfm_error *error) {
-    base_fail(error, SEGFM_WRITE_FAILED, "%s: %s", what, strerror(errno));
-    return base_fail_where(error, SEGFM_WRITE_FAILED, l->path);
+    return io_fail(error, SEGFM_WRITE_FAILED, l->path, what, errno);
 }
 
 static segfm_status cut(train_log *l, uint64_t bytes, segfm_error *error) {

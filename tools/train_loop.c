@@ -168,7 +168,10 @@ static segfm_status score(train_run *r, double *dice, size_t *bad, segfm_error *
     segfm_error problem = {0};
     status = tool_evaluate(model, &r->evaluated, &q, dice, bad, &problem);
     segfm_model_close(model);
-    if (status == SEGFM_CANCELLED) return status;
+    if (status == SEGFM_CANCELLED || status == SEGFM_NO_MEMORY) { /* with memory the score would be another one */
+        *error = problem;
+        return status;
+    }
     if (status != SEGFM_OK) /* of a case: the others count */
         fprintf(stderr, "segfm: %s%s%s (not scored)\n", problem.where, problem.where[0] != '\0' ? ": " : "",
                 problem.message);

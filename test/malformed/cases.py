@@ -170,6 +170,9 @@ def label_cases():
                 nifti2(labels(), pixdim=pixdim), 3 if far else 0, "spacings" if far else "", good=nifti2(bytes(labels()[1:] + b"\0"), pixdim=pixdim))
     metrics("label-metres", "1e306 metres, which are no number of millimetres, count as 1 mm", nifti2(labels(), units=1, pixdim=(1,) + (1e306,) * 3 + (1,) * 4), 0)
     metrics("label-npz", "an npz without labels", npz(dict(imgs=npy(voxels()))), says="missing", ending=".npz")
+    add("label-npz-gts", "an npz whose gts are broken: the segs beside them are not taken for them",
+        {"broken.npz": npz(dict(gts=npy(labels())[:-1], segs=npy(labels()))), "truth.nii": truth}, ["metrics", "--gt", "broken.npz", "--pred", "truth.nii"], 3,
+        ["broken.npz", "gts"])
     metrics("label-npz-minus", "an npz with a label of -3", npz(dict(segs=npy(b"\xfd" * n, "|i1"))), says="label -3", ending=".npz")
     metrics("label-npz-object", "an npz whose labels are objects", npz(dict(segs=objects(pickle(b"N")))), says="segs", ending=".npz")
     metrics("label-npz-axes", "an npz whose labels have two axes", npz(dict(segs=npy(b"\1" * 6, shape=(2, 3)))), says="2 axes", ending=".npz")
