@@ -65,7 +65,10 @@ $(BUILD)/segfm: $(TOOL_OBJ) $(BUILD)/libsegfm.a
 $(BUILD)/test/%: test/%.c $(BUILD)/libtools.a $(BUILD)/libsegfm.a
 	@mkdir -p $(@D)
 	@echo 'CC $<'
-	$(Q)$(CC) $(ALL_CFLAGS) $< $(BUILD)/libtools.a $(BUILD)/libsegfm.a -o $@ -lm
+	$(Q)$(CC) $(ALL_CFLAGS) $< $(BUILD)/libtools.a $(BUILD)/libsegfm.a $(REFUSED:%=-Wl,--wrap=%) -o $@ -lm
+
+# The calls that test_refused.c has fail.
+$(BUILD)/test/test_refused: REFUSED = malloc calloc realloc free stat fstat access open mmap fopen ferror fwrite fsync fclose
 
 # All that can be compiled: also the programs of make verify and make demo.
 PROGRAMS = $(patsubst %.c,$(BUILD)/%,$(wildcard test/*.c demo/*.c))
@@ -176,6 +179,13 @@ valgrind:
 	@SEGFM_CALLS=12 TEST_WRAPPER="valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=all" \
 		scripts/test.sh $$($(MAKE) -s $(VALGRIND) print-build)
 
+# Lines and branches that the tests go through: without assertions, whose other way must not be gone, without threads.
+.PHONY: coverage
+COVERAGE = CC=gcc OMP=0 OPT=-O0 VARIANT=-coverage CFLAGS="--coverage -DNDEBUG"
+coverage:
+	@$(MAKE) --no-print-directory -s -j2 $(COVERAGE) tests
+	@scripts/coverage.sh $$($(MAKE) -s $(COVERAGE) print-build)
+
 # A long random dialogue with `segfm session`, and longer ones with the library under the sanitizers. COMMANDS: of each.
 COMMANDS ?= 10000
 soak: all
@@ -245,6 +255,7 @@ help:
 	@echo 'make learn      trains a model on phantoms alone (half an hour), scores it on others'
 	@echo 'make kills      100 kills of training runs at random moments: does a resumed one end with the same bits?'
 	@echo 'make valgrind   the tests under valgrind'
+	@echo 'make coverage   lines and branches that the tests go through, of each file; parsers: all lines'
 	@echo 'make planted    wrong numbers planted in a copy of the tree: does a test notice each?'
 	@echo 'make amalgamation  the library as two files (build/amalgamation), tested as compiled by gcc, clang and tcc; no heap, no stdio'
 	@echo 'make footprint  bytes of code, model, session and stack on Arm Cortex-M, and the same bits there (emulated; WEIGHTS=file)'

@@ -32,7 +32,7 @@ for build in "$@"; do
     esac
     export ASAN_OPTIONS
     for program in "$build"/test/test_*; do
-        case $program in *.d) continue ;; esac
+        case $program in *.d | *.gcno | *.gcda) continue ;; esac
         run "$(basename "$build") $(basename "$program")" $TEST_WRAPPER "$program"
     done
     run "$(basename "$build") command" sh test/command.sh "$build/segfm"

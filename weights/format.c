@@ -135,11 +135,9 @@ static segfm_status check_entry(const unsigned char *bytes, size_t n, const unsi
             return base_fail(error, SEGFM_BAD_INPUT, "%s: dimension %d is %llu, need %zu", spec->name, i,
                              (unsigned long long)got, spec->shape[i]);
     }
-    size_t start, size;
+    size_t start, size = SIZE_MAX; /* stays so when it overflows, which takes addresses of 32 bits */
     uint64_t offset = base_le64(entry + LAYOUT_ENTRY_OFFSET), stated = base_le64(entry + LAYOUT_ENTRY_SIZE);
-    if (!base_count(spec->shape, spec->ndim, code == LAYOUT_F32 ? 4 : 2, &size))
-        return base_fail(error, SEGFM_BAD_INPUT, "%s: its size overflows", spec->name);
-    if (stated != size)
+    if (!base_count(spec->shape, spec->ndim, code == LAYOUT_F32 ? 4 : 2, &size) || stated != size)
         return base_fail(error, SEGFM_BAD_INPUT, "%s: its data has %llu bytes, need %zu", spec->name,
                          (unsigned long long)stated, size);
     if (!weights_round_up(*end, &start) || offset != start)
