@@ -68,7 +68,7 @@ $(BUILD)/test/%: test/%.c $(BUILD)/libtools.a $(BUILD)/libsegfm.a
 	$(Q)$(CC) $(ALL_CFLAGS) $< $(BUILD)/libtools.a $(BUILD)/libsegfm.a $(REFUSED:%=-Wl,--wrap=%) -o $@ -lm
 
 # The calls that test_refused.c has fail.
-$(BUILD)/test/test_refused: REFUSED = malloc calloc realloc free stat fstat access open mmap fopen ferror fwrite fsync fclose
+$(BUILD)/test/test_refused: REFUSED = malloc calloc realloc free stat fstat access open mmap sysconf fopen ferror fwrite fsync fclose
 
 # All that can be compiled: also the programs of make verify and make demo.
 PROGRAMS = $(patsubst %.c,$(BUILD)/%,$(wildcard test/*.c demo/*.c))
@@ -186,6 +186,13 @@ coverage:
 	@$(MAKE) --no-print-directory -s -j2 $(COVERAGE) tests
 	@scripts/coverage.sh $$($(MAKE) -s $(COVERAGE) print-build)
 
+# Changes one place of nn, vol or io at a time: do the tests notice? Goes on where it was stopped (RETRY=1: survivors again).
+.PHONY: mutants
+COUNT ?= 200
+SEED ?= 1
+mutants:
+	@nice -n 10 $${PYTHON-python3} -B scripts/mutants.py $(COUNT) $(SEED)
+
 # A long random dialogue with `segfm session`, and longer ones with the library under the sanitizers. COMMANDS: of each.
 COMMANDS ?= 10000
 soak: all
@@ -256,6 +263,7 @@ help:
 	@echo 'make kills      100 kills of training runs at random moments: does a resumed one end with the same bits?'
 	@echo 'make valgrind   the tests under valgrind'
 	@echo 'make coverage   lines and branches that the tests go through, of each file; parsers: all lines'
+	@echo 'make mutants    200 small random changes of nn, vol and io: do the tests notice them? (COUNT, SEED, FILES=pattern)'
 	@echo 'make planted    wrong numbers planted in a copy of the tree: does a test notice each?'
 	@echo 'make amalgamation  the library as two files (build/amalgamation), tested as compiled by gcc, clang and tcc; no heap, no stdio'
 	@echo 'make footprint  bytes of code, model, session and stack on Arm Cortex-M, and the same bits there (emulated; WEIGHTS=file)'

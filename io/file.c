@@ -229,7 +229,6 @@ static FILE *create_temporary(const char *path, char *name, size_t capacity) {
 }
 
 static void output_free(io_output *o) {
-    if (o == NULL) return;
     free(o->path);
     free(o->temporary);
     free(o);

@@ -124,7 +124,8 @@ segfm_status io_png_write(const char *path, int width, int height, const unsigne
     segfm_status status = SEGFM_OK;
     if (width < 1 || height < 1)
         status = base_fail(error, SEGFM_BAD_USAGE, "the picture is %d x %d pixels, need at least 1 x 1", width, height);
-    else if (!base_mul((size_t)width, pixel_bytes, &row_bytes) || !base_mul((size_t)height, row_bytes + 1, &total))
+    else if (!base_mul((size_t)width, pixel_bytes, &row_bytes) || !base_mul((size_t)height, row_bytes + 1, &total) ||
+             total > PTRDIFF_MAX)
         status = base_fail(error, SEGFM_NO_MEMORY, "the picture of %d x %d pixels cannot be addressed", width, height);
     io_buffer packed = {0}, png = {0};
     if (status == SEGFM_OK) status = pack_picture(rgb, (size_t)height, row_bytes, &packed, error);

@@ -399,6 +399,19 @@ static void test_members(void) {
     base_put_le32(b.data + l.central[1] + 42, (uint32_t)l.local[0]);
     check_refused(&b, "two members overlap", __LINE__);
 
+    /* Two zip64 fields; a local header beyond the archive; a zip64 locator with no room before it. */
+    const member large = {.name = "a", .data = "123", .zip64_central = true};
+    l = build(&b, &large, 1, false, "");
+    base_put_le16(b.data + l.central[0] + 46 + 1, 1);
+    check_refused(&b, "the extra fields are malformed", __LINE__);
+    base_put_le16(b.data + l.central[0] + 46 + 1, 0x5455);
+    base_put_le64(b.data + l.end - 2 - 8, b.size); /* before the comment */
+    check_refused(&b, "a local header is not where the directory says", __LINE__);
+    b.size = 0;
+    put32(&b, 0x07064B50), put32(&b, 0), put64(&b, 0), put32(&b, 1);
+    put32(&b, 0x06054B50), put64(&b, 0), put64(&b, 0), put16(&b, 0);
+    check_refused(&b, "the zip64 end record is not where its locator says", __LINE__);
+
     /* The data run into the directory. */
     const member one[1] = {{.name = "a", .data = "123", .flags = 8}};
     l = build(&b, one, 1, false, "");
@@ -516,6 +529,7 @@ static void test_writer_misuse(void) {
     CHECK(io_zip_add(&w, "a", "x", 1, NULL) == SEGFM_OK && io_zip_add(&w, "a", "y", 1, NULL) == SEGFM_OK);
     CHECK(io_zip_finish(&w, &error) == SEGFM_BAD_USAGE && error.status == SEGFM_BAD_USAGE);
     CHECK(strstr(error.message, "two members have the name 'a'") != NULL);
+    CHECK(io_zip_finish(&w, NULL) == SEGFM_BAD_USAGE);
     io_zip_writer_free(&w);
     CHECK(io_zip_finish(&w, NULL) == SEGFM_OK && w.archive.size == 22); /* an empty archive */
     io_zip_writer_free(&w);
