@@ -8,7 +8,9 @@ object code is none, and another is drawn. test/mutants.txt lists changes that n
 
 What is found goes to build/mutants/results.tsv and is not done again, but for survivors with RETRY=1. FILES: a pattern, only sources
 that match. Ends well when 90 % are killed. Last line: N passed, N failed."""
+import filecmp
 import glob
+import json
 import os
 import random
 import re
@@ -138,10 +140,15 @@ class Build:
         self.scratch = os.path.join(self.folder, 'mutant')
         os.makedirs(os.path.join(tree, self.scratch, 'test'), exist_ok=True)
         self.tests, self.members = {}, {}
+        self.times_file = os.path.join(tree, self.folder, 'times.json')
+        self.times = {}
+        if os.path.exists(self.times_file):
+            with open(self.times_file) as file:
+                self.times = json.load(file)
         for test in sorted(self.link):
             if test != 'segfm':
                 self.prepare(test)
-        self.tests['command'] = self.seconds('command')
+        self.tests['command'] = self.seconds('command', 'segfm')
 
     def object(self, source):
         return f'{self.folder}/{source[:-2]}.o'
@@ -149,22 +156,30 @@ class Build:
     def prepare(self, test):
         """Its object, once; which members of the archives it takes; how long it runs."""
         source, words = f'test/{test}.c', self.link[test]
-        compiler = [w for w in words[:words.index(source)]]
-        subprocess.run(compiler + ['-c', source, '-o', self.object(source)], cwd=self.tree, check=True)
+        command = words[:words.index(source)] + ['-c', source, '-o', self.object(source)]
+        subprocess.run([w for w in command if w not in ('-MMD', '-MP')], cwd=self.tree, check=True)
         words[words.index(source)] = self.object(source)
         table = subprocess.run(words + ['-Wl,-Map=/dev/stdout'], cwd=self.tree, check=True, stdout=subprocess.PIPE, text=True).stdout
         self.members[test] = set(re.findall(r'\.a\((\w+\.o)\)', table))
         with open(os.path.join(self.tree, source)) as file:
             if 'command.h' in file.read():  # it runs the command, which takes everything
                 self.members[test] = None
-        self.tests[test] = self.seconds(test)
+        self.tests[test] = self.seconds(test, 'test/' + test)
 
-    def seconds(self, test):
+    def seconds(self, test, program):
+        """What it takes, measured once for each program; it must be green."""
+        made = os.path.getmtime(os.path.join(self.tree, self.folder, program))
+        if test in self.times and self.times[test][0] == made:
+            return self.times[test][1]
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         if not self.run(test, self.folder, None):
             sys.exit(f'mutants.py: {self.name} {test} is red without a change')
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        self.times[test] = made, seconds
+        with open(self.times_file, 'w') as file:
+            json.dump(self.times, file)
+        return seconds
 
     def run(self, test, folder, limit):
         """True when it is green. limit: of processor seconds."""
@@ -255,13 +270,15 @@ class Build:
 
 class Judge:
     def __init__(self):
+        """The copy is kept from run to run: only files that differ are copied, so that make has little to do."""
         self.tree = os.path.join(WORK, 'tree')
-        shutil.rmtree(self.tree, ignore_errors=True)
-        os.makedirs(self.tree)
-        files = subprocess.run(['git', 'ls-files', '-z', '--cached', '--others', '--exclude-standard'], cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
-        subprocess.run(['tar', '-c', '--null', '-T', '-', '-f', os.path.join(WORK, 'tree.tar')], cwd=ROOT, input=files, check=True)
-        subprocess.run(['tar', '-x', '-f', os.path.join(WORK, 'tree.tar')], cwd=self.tree, check=True)
-        os.remove(os.path.join(WORK, 'tree.tar'))
+        files = subprocess.run(['git', 'ls-files', '-z', '--cached', '--others', '--exclude-standard'], cwd=ROOT, check=True,
+                               stdout=subprocess.PIPE, text=True).stdout.split('\0')
+        for name in filter(None, files):
+            source, target = os.path.join(ROOT, name), os.path.join(self.tree, name)
+            if os.path.exists(source) and not (os.path.exists(target) and filecmp.cmp(source, target, shallow=False)):
+                os.makedirs(os.path.dirname(target), exist_ok=True)
+                shutil.copy(source, target)
         self.builds = {}
 
     def build(self, name):
