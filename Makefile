@@ -193,6 +193,16 @@ SEED ?= 1
 mutants:
 	@nice -n 10 $${PYTHON-python3} -B scripts/mutants.py $(COUNT) $(SEED)
 
+# Analysers of gcc and clang, and the sanitizers that make sanitize does not have: memory nobody has set (without threads: the
+# threads' library is not compiled so), and races of threads (clang's library reports to it what waits for what).
+.PHONY: analyze
+MEMORY = CC=clang OMP=0 OPT=-O1 VARIANT=-memory CFLAGS="-fsanitize=memory -fno-sanitize-recover=all -fno-omit-frame-pointer -g"
+THREADS = CC=clang OPT=-O1 VARIANT=-threads CFLAGS="-fsanitize=thread -g"
+analyze:
+	@$(MAKE) --no-print-directory -s -j2 $(MEMORY) tests
+	@$(MAKE) --no-print-directory -s -j2 $(THREADS) tests
+	@scripts/analyze.sh $$($(MAKE) -s $(MEMORY) print-build) $$($(MAKE) -s $(THREADS) print-build)
+
 # A long random dialogue with `segfm session`, and longer ones with the library under the sanitizers. COMMANDS: of each.
 COMMANDS ?= 10000
 soak: all
@@ -264,6 +274,7 @@ help:
 	@echo 'make valgrind   the tests under valgrind'
 	@echo 'make coverage   lines and branches that the tests go through, of each file; parsers: all lines'
 	@echo 'make mutants    200 small random changes of nn, vol and io: do the tests notice them? (COUNT, SEED, FILES=pattern)'
+	@echo 'make analyze    gcc -fanalyzer, clang-tidy, the tests under the sanitizers of unset memory and of threads'
 	@echo 'make planted    wrong numbers planted in a copy of the tree: does a test notice each?'
 	@echo 'make amalgamation  the library as two files (build/amalgamation), tested as compiled by gcc, clang and tcc; no heap, no stdio'
 	@echo 'make footprint  bytes of code, model, session and stack on Arm Cortex-M, and the same bits there (emulated; WEIGHTS=file)'

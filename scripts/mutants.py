@@ -7,7 +7,7 @@ A change: a constant one more or less, + for −, && for ||, < for <= and so on,
 object code is none, and another is drawn. test/mutants.txt lists changes that no test can notice, each with its reason.
 
 What is found goes to build/mutants/results.tsv and is not done again, but for survivors with RETRY=1. FILES: a pattern, only sources
-that match. Ends well when 90 % are killed. Last line: N passed, N failed."""
+that match. BUILDS: those in which tests run, "float tiny double". Ends well when 90 % are killed. Last line: N passed, N failed."""
 import filecmp
 import glob
 import json
@@ -29,6 +29,7 @@ KNOWN = os.path.join(ROOT, 'test', 'mutants.txt')
 NEED = 90  # per cent
 TINY = 'CFLAGS=-DNN_TEST_MR=3 -DNN_MC=5 -DNN_KC=256 -DSEGFM_TINY'
 BUILDS = {'float': [], 'tiny': ['ISA=generic', TINY], 'double': ['REAL=double']}
+WANTED = os.environ.get('BUILDS', 'float tiny double').split()
 # Tests of a source beside the one that is named like it.
 BY_ROOM = {'nn/segvol/': ['segvol', 'corrector', 'network', 'windows'], 'nn/': ['backward', 'segvol'], 'vol/': ['session', 'eval', 'windows'],
            'io/': ['file', 'zip', 'weights', 'refused']}
@@ -139,47 +140,56 @@ class Build:
                          for lib in ('libsegfm.a', 'libtools.a')}
         self.scratch = os.path.join(self.folder, 'mutant')
         os.makedirs(os.path.join(tree, self.scratch, 'test'), exist_ok=True)
-        self.tests, self.members = {}, {}
-        self.times_file = os.path.join(tree, self.folder, 'times.json')
-        self.times = {}
-        if os.path.exists(self.times_file):
-            with open(self.times_file) as file:
-                self.times = json.load(file)
+        self.kept_file, self.kept = os.path.join(tree, self.folder, 'kept.json'), {}
+        if os.path.exists(self.kept_file):
+            with open(self.kept_file) as file:
+                self.kept = json.load(file)
+        self.members = {'command': None}
         for test in sorted(self.link):
             if test != 'segfm':
-                self.prepare(test)
-        self.tests['command'] = self.seconds('command', 'segfm')
+                words = self.link[test]
+                words[words.index(f'test/{test}.c')] = self.object(f'test/{test}.c')
+                words[words.index('-o') + 1] = f'{self.scratch}/test/{test}'
+                members = self.keep('members', test, lambda: self.prepare(test))
+                self.members[test] = None if members is None else set(members)
 
     def object(self, source):
         return f'{self.folder}/{source[:-2]}.o'
 
+    def made(self, test):
+        return os.path.getmtime(os.path.join(self.tree, self.folder, 'segfm' if test == 'command' else 'test/' + test))
+
+    def keep(self, kind, test, make):
+        """What make() gives, once for each program; kept in a file."""
+        known = self.kept.setdefault(kind, {})
+        if test not in known or known[test][0] != self.made(test):
+            known[test] = self.made(test), make()
+            with open(self.kept_file, 'w') as file:
+                json.dump(self.kept, file)
+        return known[test][1]
+
     def prepare(self, test):
-        """Its object, once; which members of the archives it takes; how long it runs."""
-        source, words = f'test/{test}.c', self.link[test]
-        command = words[:words.index(source)] + ['-c', source, '-o', self.object(source)]
+        """Compiles its object; returns the members of the archives that it takes, None: all."""
+        source = f'test/{test}.c'
+        words = self.link[test]
+        at = words.index(self.object(source))
+        command = words[:at] + ['-c', source, '-o', self.object(source)]
         subprocess.run([w for w in command if w not in ('-MMD', '-MP')], cwd=self.tree, check=True)
-        words[words.index(source)] = self.object(source)
         table = subprocess.run(words + ['-Wl,-Map=/dev/stdout'], cwd=self.tree, check=True, stdout=subprocess.PIPE, text=True).stdout
-        self.members[test] = set(re.findall(r'\.a\((\w+\.o)\)', table))
         with open(os.path.join(self.tree, source)) as file:
             if 'command.h' in file.read():  # it runs the command, which takes everything
-                self.members[test] = None
-        self.tests[test] = self.seconds(test, 'test/' + test)
+                return None
+        return sorted(set(re.findall(r'\.a\((\w+\.o)\)', table)))
 
-    def seconds(self, test, program):
-        """What it takes, measured once for each program; it must be green."""
-        made = os.path.getmtime(os.path.join(self.tree, self.folder, program))
-        if test in self.times and self.times[test][0] == made:
-            return self.times[test][1]
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        if not self.run(test, self.folder, None):
-            sys.exit(f'mutants.py: {self.name} {test} is red without a change')
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        self.times[test] = made, seconds
-        with open(self.times_file, 'w') as file:
-            json.dump(self.times, file)
-        return seconds
+    def seconds(self, test):
+        """What it takes; it must be green without a change."""
+        def measure():
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            if not self.run(test, self.folder, None):
+                sys.exit(f'mutants.py: {self.name} {test} is red without a change')
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        return self.keep('seconds', test, measure)
 
     def run(self, test, folder, limit):
         """True when it is green. limit: of processor seconds."""
@@ -238,32 +248,33 @@ class Build:
 
     def relink(self, name, changed):
         words = [w.replace(self.folder + '/lib', self.scratch + '/lib') for w in self.link[name]]
+        if name == 'segfm':
+            words[words.index('-o') + 1] = self.scratch + '/segfm'
         words = [changed.get(w, w) for w in words]
-        at = words.index('-o') + 1
-        words[at] = words[at].replace(self.folder, self.scratch)
         return subprocess.run(words, cwd=self.tree, stderr=subprocess.DEVNULL).returncode == 0
 
     def order(self, source, units):
         """The tests that could notice, the likeliest first."""
         objects = {os.path.basename(self.object(u)) for u in units}
-        could = [t for t in self.tests if t == 'command' or self.members[t] is None or self.members[t] & objects]
+        could = [t for t in self.members if self.members[t] is None or self.members[t] & objects]
         stem = re.sub(r'.*/|\.[ch]$', '', source)
         first = [stem] + BY_SOURCE.get(source, []) + next(tests for room, tests in BY_ROOM.items() if source.startswith(room))
         rank = {'test_' + name: i for i, name in reversed(list(enumerate(first)))}
-        return sorted(could, key=lambda t: (rank.get(t, len(first)), self.tests[t]))
+        return sorted(could, key=lambda t: (rank.get(t, len(first)), self.kept.get('seconds', {}).get(t, (0, 1))[1], t))
 
     def notices(self, source, units, changed):
         """The test that turns red, or None."""
         self.archive(changed)
         linked = False
         for test in self.order(source, units):
-            if (test == 'command' or self.members[test] is None) and not linked:
+            seconds = self.seconds(test)
+            if self.members[test] is None and not linked:
                 linked = self.relink('segfm', changed)
                 if not linked:
                     return 'the linker'
             if test != 'command' and not self.relink(test, changed):
                 return 'the linker'
-            if not self.run(test, self.scratch, int(10 + 10 * self.tests[test])):
+            if not self.run(test, self.scratch, int(10 + 10 * seconds)):
                 return f'{self.name} {test}'
         return None
 
@@ -291,7 +302,8 @@ class Judge:
         path = os.path.join(self.tree, mutant.source)
         with open(path) as file:
             right = file.read()
-        for name in BUILDS:
+        times = os.stat(path).st_atime_ns, os.stat(path).st_mtime_ns
+        for name in WANTED:
             build = self.build(name)  # while the tree is right
             units = build.dependents(mutant.source)
             with open(path, 'w') as file:
@@ -306,7 +318,8 @@ class Judge:
             finally:
                 with open(path, 'w') as file:
                     file.write(right)
-            if changed != 'survived' and name == 'float':
+                os.utime(path, ns=times)
+            if changed != 'survived' and name == WANTED[0]:
                 return changed, ''  # only code that every build has is drawn
         return 'survived', ''
 
