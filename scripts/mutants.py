@@ -174,12 +174,16 @@ class Build:
         words = self.link[test]
         at = words.index(self.object(source))
         command = words[:at] + ['-c', source, '-o', self.object(source)]
-        subprocess.run([w for w in command if w not in ('-MMD', '-MP')], cwd=self.tree, check=True)
-        table = subprocess.run(words + ['-Wl,-Map=/dev/stdout'], cwd=self.tree, check=True, stdout=subprocess.PIPE, text=True).stdout
+        target = os.path.join(self.tree, self.object(source))
+        if not os.path.exists(target) or os.path.getmtime(target) < self.made(test):
+            subprocess.run([w for w in command if w not in ('-MMD', '-MP')], cwd=self.tree, check=True)
+        table = subprocess.run(words + ['-Wl,-Map=-'], cwd=self.tree, check=True, stdout=subprocess.PIPE, text=True).stdout
         with open(os.path.join(self.tree, source)) as file:
             if 'command.h' in file.read():  # it runs the command, which takes everything
                 return None
-        return sorted(set(re.findall(r'\.a\((\w+\.o)\)', table)))
+        members = sorted(set(re.findall(r'\.a\((\w+\.o)\)', table)))
+        assert members, 'no member of the archives in the map of ' + test
+        return members
 
     def seconds(self, test):
         """What it takes; it must be green without a change."""
