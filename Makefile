@@ -65,7 +65,10 @@ $(BUILD)/segfm: $(TOOL_OBJ) $(BUILD)/libsegfm.a
 $(BUILD)/test/%: test/%.c $(BUILD)/libtools.a $(BUILD)/libsegfm.a
 	@mkdir -p $(@D)
 	@echo 'CC $<'
-	$(Q)$(CC) $(ALL_CFLAGS) $< $(BUILD)/libtools.a $(BUILD)/libsegfm.a -o $@ -lm
+	$(Q)$(CC) $(ALL_CFLAGS) $< $(BUILD)/libtools.a $(BUILD)/libsegfm.a $(REFUSED:%=-Wl,--wrap=%) -o $@ -lm
+
+# The calls that test_refused.c has fail.
+$(BUILD)/test/test_refused: REFUSED = malloc calloc realloc free stat fstat access open mmap sysconf fopen ferror fwrite fsync fclose
 
 # All that can be compiled: also the programs of make verify and make demo.
 PROGRAMS = $(patsubst %.c,$(BUILD)/%,$(wildcard test/*.c demo/*.c))
@@ -176,6 +179,30 @@ valgrind:
 	@SEGFM_CALLS=12 TEST_WRAPPER="valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=all" \
 		scripts/test.sh $$($(MAKE) -s $(VALGRIND) print-build)
 
+# Lines and branches that the tests go through: without assertions, whose other way must not be gone, without threads.
+.PHONY: coverage
+COVERAGE = CC=gcc OMP=0 OPT=-O0 VARIANT=-coverage CFLAGS="--coverage -DNDEBUG"
+coverage:
+	@$(MAKE) --no-print-directory -s -j2 $(COVERAGE) tests
+	@scripts/coverage.sh $$($(MAKE) -s $(COVERAGE) print-build)
+
+# Changes one place of nn, vol or io at a time: do the tests notice? Goes on where it was stopped (RETRY=1: survivors again).
+.PHONY: mutants
+COUNT ?= 200
+SEED ?= 1
+mutants:
+	@nice -n 10 $${PYTHON-python3} -B scripts/mutants.py $(COUNT) $(SEED)
+
+# Analysers of gcc and clang, and the sanitizers that make sanitize does not have: memory nobody has set (without threads: the
+# threads' library is not compiled so), and races of threads (clang's library reports to it what waits for what).
+.PHONY: analyze
+MEMORY = CC=clang OMP=0 OPT=-O1 VARIANT=-memory CFLAGS="-fsanitize=memory -fno-sanitize-recover=all -fno-omit-frame-pointer -g"
+THREADS = CC=clang OPT=-O1 VARIANT=-threads CFLAGS="-fsanitize=thread -g"
+analyze:
+	@$(MAKE) --no-print-directory -s -j2 $(MEMORY) tests
+	@$(MAKE) --no-print-directory -s -j2 $(THREADS) tests
+	@scripts/analyze.sh $$($(MAKE) -s $(MEMORY) print-build) $$($(MAKE) -s $(THREADS) print-build)
+
 # A long random dialogue with `segfm session`, and longer ones with the library under the sanitizers. COMMANDS: of each.
 COMMANDS ?= 10000
 soak: all
@@ -276,6 +303,9 @@ help:
 	@echo 'make learn      trains a model on phantoms alone (half an hour), scores it on others'
 	@echo 'make kills      100 kills of training runs at random moments: does a resumed one end with the same bits?'
 	@echo 'make valgrind   the tests under valgrind'
+	@echo 'make coverage   lines and branches that the tests go through, of each file; parsers: all lines'
+	@echo 'make mutants    200 small random changes of nn, vol and io: do the tests notice them? (COUNT, SEED, FILES=pattern)'
+	@echo 'make analyze    gcc -fanalyzer, clang-tidy, the tests under the sanitizers of unset memory and of threads'
 	@echo 'make planted    wrong numbers planted in a copy of the tree: does a test notice each?'
 	@echo 'make amalgamation  the library as two files (build/amalgamation), tested as compiled by gcc, clang and tcc; no heap, no stdio'
 	@echo 'make footprint  bytes of code, model, session and stack on Arm Cortex-M, and the same bits there (emulated; WEIGHTS=file)'

@@ -77,9 +77,8 @@ static segfm_status check_regular(const char *path, size_t *size, segfm_error *e
     if (S_ISDIR(st.st_mode)) return fail_plain(error, SEGFM_BAD_INPUT, path, "is a folder, need a file");
     if (!S_ISREG(st.st_mode))
         return fail_plain(error, SEGFM_BAD_INPUT, path, "is a device or pipe, need a regular file");
-    if (st.st_size > 0 && (uintmax_t)st.st_size >= SIZE_MAX)
-        return fail_plain(error, SEGFM_NO_MEMORY, path, "is larger than this machine's address space");
-    if (st.st_size > 0) *size = (size_t)st.st_size;
+    if (st.st_size > 0) /* one larger than this machine's addresses: no memory will be found */
+        *size = (uintmax_t)st.st_size < SIZE_MAX ? (size_t)st.st_size : SIZE_MAX - 1;
 #else
     (void)path, (void)error;
 #endif
@@ -232,7 +231,6 @@ static FILE *create_temporary(const char *path, char *name, size_t capacity) {
 }
 
 static void output_free(io_output *o) {
-    if (o == NULL) return;
     free(o->path);
     free(o->temporary);
     free(o);

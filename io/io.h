@@ -172,6 +172,8 @@ double io_array_get(const io_array *a, size_t i);
 void io_array_to_f32(const io_array *a, float *dst);
 void io_array_to_f64(const io_array *a, double *dst);
 segfm_status io_array_to_i64(const io_array *a, int64_t *dst, segfm_error *error);
+/* Turns the bytes of each of `count` elements of `size` bytes around. */
+void io_turn_elements(unsigned char *p, size_t count, size_t size);
 /* Appends an npy file (version 1.0, little-endian, C order, header padded to 64 bytes) of native-endian `data`. */
 segfm_status io_npy_write(io_buffer *out, io_dtype dtype, int ndim, const size_t *shape, const void *data,
                           segfm_error *error);

@@ -275,13 +275,12 @@ static segfm_status read_vox_offset(const io_nifti *image, size_t *offset, segfm
         value = get_int(image, at->vox_offset, 8);
     }
     int64_t least = image->pair ? 0 : (int64_t)(at->size + extension_flags);
-    if (value < least)
+    if (value < least || (uint64_t)value > PTRDIFF_MAX) /* the latter where addresses have 32 bits */
         return base_fail(error, SEGFM_BAD_INPUT, "vox_offset is %lld, need at least %lld: %s", (long long)value,
                          (long long)least,
-                         image->pair ? "it counts from the start of the .img file"
-                                     : "the voxels of a single-file image follow the header");
-    if ((uint64_t)value > PTRDIFF_MAX)
-        return base_fail(error, SEGFM_BAD_INPUT, "vox_offset is %lld, larger than any file", (long long)value);
+                         value >= least ? "no file is that large"
+                         : image->pair  ? "it counts from the start of the .img file"
+                                        : "the voxels of a single-file image follow the header");
     *offset = (size_t)value;
     return SEGFM_OK;
 }
@@ -811,12 +810,7 @@ static segfm_status append_voxels(const io_nifti *image, const void *data, size_
     size_t begin = file->size;
     segfm_status status = io_buffer_append(file, data, count * size, error);
     if (status != SEGFM_OK || size == 1 || image->big_endian == base_is_big_endian()) return status;
-    for (unsigned char *p = file->data + begin; p < file->data + file->size; p += size)
-        for (size_t k = 0; k < size / 2; k++) {
-            unsigned char byte = p[k];
-            p[k] = p[size - 1 - k];
-            p[size - 1 - k] = byte;
-        }
+    io_turn_elements(file->data + begin, count, size);
     return SEGFM_OK;
 }
 

@@ -120,14 +120,13 @@ static segfm_status pack_picture(const unsigned char *rgb, size_t height, size_t
 }
 
 segfm_status io_png_write(const char *path, int width, int height, const unsigned char *rgb, segfm_error *error) {
-    size_t row_bytes, total;
     segfm_status status = SEGFM_OK;
     if (width < 1 || height < 1)
         status = base_fail(error, SEGFM_BAD_USAGE, "the picture is %d x %d pixels, need at least 1 x 1", width, height);
-    else if (!base_mul((size_t)width, pixel_bytes, &row_bytes) || !base_mul((size_t)height, row_bytes + 1, &total))
+    else if ((uint64_t)height * ((uint64_t)width * pixel_bytes + 1) > PTRDIFF_MAX) /* 64 bits hold it */
         status = base_fail(error, SEGFM_NO_MEMORY, "the picture of %d x %d pixels cannot be addressed", width, height);
     io_buffer packed = {0}, png = {0};
-    if (status == SEGFM_OK) status = pack_picture(rgb, (size_t)height, row_bytes, &packed, error);
+    if (status == SEGFM_OK) status = pack_picture(rgb, (size_t)height, (size_t)width * pixel_bytes, &packed, error);
     if (status == SEGFM_OK) status = build_png(width, height, &packed, &png, error);
     if (status == SEGFM_OK) status = io_write_file(path, png.data, png.size, error);
     io_buffer_free(&packed);

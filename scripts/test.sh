@@ -10,7 +10,7 @@ trap 'rm -rf "$TMPDIR"' EXIT
 
 for build in "$@"; do
     for program in "$build"/test/test_*; do
-        case $program in *.d) continue ;; esac
+        case $program in *.d | *.gcno | *.gcda) continue ;; esac
         printf '%s\n%s\n' "$build" "$program"
     done
     printf '%s\ncommand\n' "$build"

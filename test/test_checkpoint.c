@@ -20,6 +20,7 @@ typedef struct recipe {
     const char *without;  /* leaves this tensor out */
     const char *extra;    /* adds a tensor of that name */
     const char *reshaped; /* this tensor gets one row more */
+    int axis;             /* … or one element more along this axis */
     const char *integers; /* this tensor's storage says LongStorage */
     const char *repeated; /* this tensor's dimensions get stride 0 */
     const char *poisoned; /* the last element of this tensor is not finite */
@@ -180,7 +181,7 @@ static void pickle_tensor(torch_file *t, const recipe *r, const weights_spec *sp
 static bool recipe_spec(const recipe *r, size_t i, weights_spec *spec, bool *left_out) {
     if (!weights_spec_at(&micro, i, spec)) return false;
     *left_out = same(r->without, spec->name) || (r->no_second_head && !spec->required);
-    if (same(r->reshaped, spec->name)) spec->shape[0]++;
+    if (same(r->reshaped, spec->name)) spec->shape[r->axis]++;
     return true;
 }
 
@@ -383,6 +384,11 @@ static void test_torch_refused(void) {
                    "gru_blocks is 10000, need 0 to 1024");
     expect_refused(torch_checkpoint((recipe){.layout = 'a', .extra = "model." NORM}), "has tensor '" NORM "' twice");
     expect_refused(torch_checkpoint((recipe){.layout = 'a', .reshaped = NORM}), "tensor '" NORM "' is (5), need (4)");
+    expect_refused(torch_checkpoint((recipe){.layout = 'a', .reshaped = "gru_blocks.0.gru.weight_ih_l0", .axis = 1}),
+                   "tensor 'gru_blocks.0.gru.weight_ih_l0' has 9 columns, need a multiple of 8");
+    expect_refused(torch_checkpoint((recipe){
+                       .layout = 'a', .reshaped = "image_encoder.patch_embedding.position_embeddings", .axis = 1}),
+                   "position_embeddings has 9 positions, the grid of 2x2x2 patches needs 8");
     expect_refused(torch_checkpoint((recipe){.layout = 'a', .integers = NORM, .dtype = IO_F64}),
                    "tensor '" NORM "' is of type int64, need a float type");
     expect_refused(torch_checkpoint((recipe){.layout = 'a', .repeated = NORM}),
@@ -393,6 +399,8 @@ static void test_torch_refused(void) {
     expect_refused(torch_checkpoint((recipe){.layout = 'a', .record = "middle"}), "neither little nor big");
     expect_refused(torch_checkpoint((recipe){.top = "K\x01."}), "is not a dictionary");
     expect_refused(torch_checkpoint((recipe){.top = "}."}), "position_embeddings' is missing");
+    expect_refused(torch_checkpoint((recipe){.top = "}\x8C\x06model.K\x02s."}),
+                   "the checkpoint's 'model.' is not a tensor");
     expect_refused(torch_checkpoint((recipe){.top = "}K\x01K\x02s."}), "a key that is not a text");
     expect_refused(torch_checkpoint((recipe){.top = "}X\x01\x01\x01\x01"}), "opcode 0x58 needs");
     expect_refused(torch_checkpoint((recipe){.top = "cos\nsystem\n."}), "'os.system' is not on the list");
@@ -407,6 +415,15 @@ static io_buffer two_entries(const char *first, const char *second) {
     w.archive = (io_buffer){0};
     io_zip_writer_free(&w);
     return archive;
+}
+
+/* Sizes are read off tensors that may have any shape. */
+static void test_odd_shapes(void) {
+#define POSITIONS "{\"image_encoder.patch_embedding.position_embeddings\":{\"dtype\":\"F32\",\"shape\":"
+    expect_refused(safetensors_file(POSITIONS "[2],\"data_offsets\":[0,8]}}", 8), "has 1 dimensions, need 3");
+    expect_refused(safetensors_file(POSITIONS "[1,0,4294967296],\"data_offsets\":[0,0]}}", 0),
+                   "has 4294967296 elements along axis 2, more than any model");
+#undef POSITIONS
 }
 
 static void test_other_files(void) {
@@ -629,6 +646,7 @@ static void test_flips(io_buffer b, size_t end) {
 int main(void) {
     test_torch();
     test_torch_refused();
+    test_odd_shapes();
     test_other_files();
     test_not_finite();
     test_hints();

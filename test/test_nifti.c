@@ -640,6 +640,33 @@ static void test_bomb(void) {
     }
 }
 
+/* A header alone, whose voxels lie, and end, where no file ends; and a header file larger than any. */
+static void test_vast(void) {
+    enum { LONG = (1 << 24) + 1000 };
+    static image_file f;
+    for (int k = 0; k < 4; k++) {
+        io_buffer packed = {0};
+        make_header(&f, forms[k], false);
+        if (f.form.version == 2) {
+            set(&f, VOX_OFFSET, 0, 0x1.fffffffffffffp62);
+            set(&f, DIM, 0, 1);
+            set(&f, DIM, 1, 0x1.fffffffffffffp62);
+            set(&f, DATATYPE, 0, 2);
+            set(&f, BITPIX, 0, 8);
+            CHECK(io_gzip(f.bytes, f.size, &packed, NULL) == SEGFM_OK);
+            CHECK(refused(packed.data, packed.size, "vox_offset is 9223372036854774784, but the file ends at byte"));
+        }
+        make_header(&f, forms[k], true);
+        packed.size = 0;
+        unsigned char *header = calloc(1, LONG);
+        if (!CHECK(header != NULL)) return;
+        memcpy(header, f.bytes, f.size);
+        CHECK(refused(header, LONG, "the header file holds 16778216 bytes, need at most"));
+        free(header);
+        io_buffer_free(&packed);
+    }
+}
+
 /* Compressed images larger than what is looked at first, one value everywhere, extensions long and short. */
 static void test_large_gzip(void) {
     static image_file f;
@@ -1234,6 +1261,7 @@ int main(void) {
     test_truncated();
     test_flipped_bits();
     test_bomb();
+    test_vast();
     test_large_gzip();
     test_bad_values();
     test_labels();

@@ -499,7 +499,20 @@ static void test_texts(void) {
     io_buffer_free(&b);
 }
 
+static void test_turning(void) {
+    unsigned char bytes[] = "abcdefgh";
+    io_turn_elements(bytes, 2, 4);
+    CHECK(memcmp(bytes, "dcbahgfe", 8) == 0);
+    io_turn_elements(bytes, 1, 8);
+    CHECK(memcmp(bytes, "efghabcd", 8) == 0);
+    io_turn_elements(bytes, 3, 2);
+    CHECK(memcmp(bytes, "fehgbacd", 8) == 0);
+    io_turn_elements(bytes, 8, 1);
+    CHECK(memcmp(bytes, "fehgbacd", 8) == 0);
+}
+
 int main(void) {
+    test_turning();
     test_types();
     test_conversions();
     test_fortran();

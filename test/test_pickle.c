@@ -580,8 +580,9 @@ static void test_access(void) {
     CHECK(io_pickle_get(&p, box, "z_max") != NULL && io_pickle_int(io_pickle_get(&p, box, "z_max"), &v) && v == 70000);
     CHECK(io_pickle_get(&p, box, "z_ma") == NULL);
     CHECK(io_pickle_get(&p, root, "z_max") == NULL);
+    CHECK(io_pickle_get(&p, NULL, "z_max") == NULL);
     CHECK(io_pickle_child(&p, root, 2) == NULL);
-    CHECK(!io_pickle_int(box, &v));
+    CHECK(!io_pickle_int(box, &v) && !io_pickle_int(root, &v));
     io_pickle_free(&p);
     CHECK(p.nodes == NULL && p.children == NULL && p.private_data == NULL);
 
@@ -592,6 +593,15 @@ static void test_access(void) {
     CHECK(io_pickle_int(io_pickle_child(&p, root, 3), &v) && v == 1); /* True */
     CHECK(!io_pickle_int(io_pickle_child(&p, root, 7), &v));          /* 2^63 + 1 */
     CHECK(io_pickle_int(io_pickle_child(&p, root, 9), &v) && v == 7); /* a 0-d array */
+    io_pickle_free(&p);
+
+    /* ±1e300 is a whole number, but none that fits */
+    const char vast[] = "G\x7e\x37\xe4\x3c\x88\x00\x75\x9cG\xfe\x37\xe4\x3c\x88\x00\x75\x9c\x86.";
+    CHECK(io_pickle_parse((const unsigned char *)vast, sizeof vast - 1, &p, NULL) == SEGFM_OK);
+    for (uint32_t i = 0; i < 2; i++) {
+        const io_pickle_node *number = io_pickle_child(&p, &p.nodes[p.root], i);
+        CHECK(number->number == (i == 0 ? 1e300 : -1e300) && !io_pickle_int(number, &v));
+    }
     io_pickle_free(&p);
 
     /* {'a': 1, 'a': 2}: as in Python, the last one stays */
@@ -643,15 +653,37 @@ static void test_refused_calls(void) {
     REFUSE("cnumpy.core.multiarray\n_reconstruct\n)R.", "_reconstruct is called for something other");
     REFUSE("cnumpy.core.multiarray\n_reconstruct\nNNN\x87R.", "_reconstruct is called for something other");
     REFUSE("cnumpy\ndtype\n)R.", "without a type code");
+    REFUSE("cnumpy\ndtype\nK\x01\x85R.", "without a type code");
+    REFUSE("cnumpy.core.multiarray\nscalar\nK\x01K\x01\x86R.", "numpy's scalar is called with arguments");
+    REFUSE("cnumpy.core.multiarray\nscalar\ncnumpy\ndtype\nX\x02\0\0\0i8\x85RK\x01\x86R.",
+           "numpy's scalar is called with arguments");
+    REFUSE("cnumpy.core.numeric\n_frombuffer\n(X\x01\0\0\0aK\x01K\x01X\x01\0\0\0CtR.",
+           "_frombuffer is called with arguments");
     REFUSE("cnumpy\ndtype\nX\x02\0\0\0U5\x85R.", "numpy type 'U5' is not supported");
     REFUSE("cnumpy\ndtype\nX\x03\0\0\0V16\x85R.", "numpy type 'V16' is not supported");
     REFUSE("c_codecs\nencode\nX\x01\0\0\0aX\x04\0\0\0zlib\x86R.", "a codec other than latin1");
     REFUSE("c_codecs\nencode\nX\x03\0\0\0\xe2\x82\xacX\x06\0\0\0latin1\x86R.", "a character beyond 255");
     REFUSE("c_codecs\nencode\nX\x01\0\0\0\xc3X\x06\0\0\0latin1\x86R.", "a character beyond 255");
+    REFUSE("c_codecs\nencode\nK\x01K\x01\x86R.", "arguments that pickle does not write");
+    REFUSE("c__builtin__\nbytes\nK\x01\x85R.", "arguments that pickle does not write");
     REFUSE("c__builtin__\nset\nK\x01\x85R.", "a set is made of something other than a list");
+    REFUSE("c__builtin__\nset\n)R.", "a set is made of something other than a list");
     REFUSE("ctorch\nSize\n)R.", "torch.Size is called without a tuple");
     REFUSE("ctorch._utils\n_rebuild_parameter\n)R.", "_rebuild_parameter is called without a tensor");
+    REFUSE("ctorch._utils\n_rebuild_parameter\nK\x01K\x02K\x03\x87R.", "_rebuild_parameter is called without a tensor");
     REFUSE("ctorch._utils\n_rebuild_tensor_v2\n)R.", "arguments that torch does not write");
+    REFUSE("ctorch._utils\n_rebuild_tensor_v2\n(K\x01K\x01K\x01K\x01K\x01K\x01tR.",
+           "arguments that torch does not write");
+    REFUSE("ctorch._utils\n_rebuild_tensor_v2\n(K\x01K\x01K\x01K\x01K\x01K\x01K\x01K\x01tR.",
+           "arguments that torch does not write");
+    REFUSE("(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\0"
+           "0X\x03\0\0\0cpuNtQ.",
+           "a persistent id is not one of a torch storage");
+    REFUSE("Q.", "too few items on the stack");
+    REFUSE("\x92.", "too few items on the stack");
+    REFUSE("X\x01\0\0\0a\x93.", "too few items on the stack");
+    REFUSE("X\x01\0\0\0aK\x01\x93.", "a global's name is not a text");
+    REFUSE("L\n.", "a number is malformed");
 }
 
 static void test_refused_structure(void) {
@@ -708,6 +740,7 @@ static void test_refused_values(void) {
     REFUSE("F1\0\n.", "a float is malformed");
     REFUSE("V\\u12\n.", "a text ends inside an escape");
     REFUSE("V\\u12g4\n.", "a malformed escape");
+    REFUSE("V\\u12G4\n.", "a malformed escape");
     REFUSE("V\\Uffffffff\n.", "a malformed escape");
     REFUSE("V\\U00110000\n.", "beyond Unicode");
     REFUSE("\x8a\x10"

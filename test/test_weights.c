@@ -436,6 +436,48 @@ static void test_grown_config(const io_buffer *b) {
     free(copy);
 }
 
+/* Of the optional tensors, the last two, one is lost: its entry and its data are taken out. */
+static void test_lost_optional(void) {
+    weights_write_options options = plain;
+    options.has = has_all;
+    io_buffer whole = written(&micro, &options), *b = &whole;
+    size_t count = base_le32(b->data + 44), header = base_le32(b->data + 12), table = 64 + 96;
+    size_t last = table + 200 * (count - 1), texts = base_le32(b->data + 36) + base_le32(b->data + 40);
+    refuse_change(b, last, 'x', 1, "is not one of this configuration's or not in its place");
+    size_t less = header - (last + texts + 63) / 64 * 64, data_end = base_le64(b->data + last + 176),
+           n = data_end - less;
+    unsigned char *copy = calloc(1, n);
+    memcpy(copy, b->data, last);
+    memcpy(copy + last, b->data + last + 200, texts);
+    memcpy(copy + header - less, b->data + header, data_end - header);
+    base_put_le32(copy + 12, (uint32_t)(header - less));
+    base_put_le64(copy + 16, n);
+    base_put_le32(copy + 44, (uint32_t)count - 1);
+    for (size_t i = 0; i + 1 < count; i++) {
+        unsigned char *offset = copy + table + 200 * i + 176;
+        base_put_le64(offset, base_le64(offset) - less);
+    }
+    seal(copy);
+    segfm_error error = {0};
+    CHECK(open_copy(copy, n, true, &error) == SEGFM_BAD_INPUT);
+    if (!CHECK(strstr(error.message, "1 optional tensors are there and 1 are missing") != NULL))
+        printf("    got '%s'\n", error.message);
+    free(copy);
+    io_buffer_free(b);
+}
+
+/* A header that changes after the file was opened. */
+static void test_changed_later(const io_buffer *b) {
+    weights_file w;
+    segfm_error error = {0};
+    CHECK(weights_open(b->data, b->size, &w, NULL) == SEGFM_OK && weights_verify(&w, NULL) == SEGFM_OK);
+    size_t at = (size_t)((const unsigned char *)w.provenance - b->data);
+    b->data[at] ^= 1;
+    CHECK(weights_verify(&w, &error) == SEGFM_BAD_INPUT && strstr(error.message, "the header is damaged") != NULL);
+    b->data[at] ^= 1;
+    weights_close(&w);
+}
+
 /* Numbers that are not finite are refused when a tensor is loaded. */
 static void test_load(const io_buffer *b) {
     unsigned char *copy = malloc(b->size);
@@ -523,6 +565,8 @@ int main(void) {
     test_fields(&b);
     test_damaged_frame();
     test_grown_config(&b);
+    test_changed_later(&b);
+    test_lost_optional();
     test_load(&b);
     test_parts(IO_F32);
     test_parts(IO_F16);

@@ -394,6 +394,23 @@ static void test_members(void) {
     check_refused(&b, "two members overlap", __LINE__);
     base_put_le32(b.data + l.central[1] + 42, (uint32_t)l.local[0]);
     check_refused(&b, "disagree in the name", __LINE__);
+    const member copied[2] = {{.name = "a", .data = "1"}, {.name = "a", .data = "1"}};
+    l = build(&b, copied, 2, false, "");
+    base_put_le32(b.data + l.central[1] + 42, (uint32_t)l.local[0]);
+    check_refused(&b, "two members overlap", __LINE__);
+
+    /* Two zip64 fields; a local header beyond the archive; a zip64 locator with no room before it. */
+    const member large = {.name = "a", .data = "123", .zip64_central = true};
+    l = build(&b, &large, 1, false, "");
+    base_put_le16(b.data + l.central[0] + 46 + 1, 1);
+    check_refused(&b, "the extra fields are malformed", __LINE__);
+    base_put_le16(b.data + l.central[0] + 46 + 1, 0x5455);
+    base_put_le64(b.data + l.end - 2 - 8, b.size); /* before the comment */
+    check_refused(&b, "a local header is not where the directory says", __LINE__);
+    b.size = 0;
+    put32(&b, 0x07064B50), put32(&b, 0), put64(&b, 0), put32(&b, 1);
+    put32(&b, 0x06054B50), put64(&b, 0), put64(&b, 0), put16(&b, 0);
+    check_refused(&b, "the zip64 end record is not where its locator says", __LINE__);
 
     /* The data run into the directory. */
     const member one[1] = {{.name = "a", .data = "123", .flags = 8}};
@@ -512,6 +529,7 @@ static void test_writer_misuse(void) {
     CHECK(io_zip_add(&w, "a", "x", 1, NULL) == SEGFM_OK && io_zip_add(&w, "a", "y", 1, NULL) == SEGFM_OK);
     CHECK(io_zip_finish(&w, &error) == SEGFM_BAD_USAGE && error.status == SEGFM_BAD_USAGE);
     CHECK(strstr(error.message, "two members have the name 'a'") != NULL);
+    CHECK(io_zip_finish(&w, NULL) == SEGFM_BAD_USAGE);
     io_zip_writer_free(&w);
     CHECK(io_zip_finish(&w, NULL) == SEGFM_OK && w.archive.size == 22); /* an empty archive */
     io_zip_writer_free(&w);
@@ -543,6 +561,45 @@ static void test_announce(void) {
     }
     CHECK(io_zip_announce(&w, "", 0, 0, NULL) == SEGFM_BAD_USAGE);
     io_buffer_free(&file);
+    io_zip_writer_free(&w);
+}
+
+/* Members of 4 GiB and more, and one behind them: headers alone, whose data nobody writes. What a reader needs is where
+   the format has it. */
+static void test_announce_large(void) {
+    const uint64_t sizes[2] = {0xFFFFFFFFU, 5000000000U};
+    io_zip_writer w = {0};
+    uint64_t at[3];
+    for (size_t i = 0; i < 3; i++) {
+        at[i] = w.before;
+        CHECK(io_zip_announce(&w, (const char *[]){"a", "b", "c"}[i], i < 2 ? sizes[i] : 7, 0x1234, NULL) == SEGFM_OK);
+        const unsigned char *local = w.archive.data, *extra = local + 30 + 1;
+        if (i < 2) {
+            CHECK(base_le16(local + 4) == 45 && base_le32(local + 18) == UINT32_MAX &&
+                  base_le32(local + 22) == UINT32_MAX);
+            CHECK(base_le16(extra) == 1 && base_le16(extra + 2) == 16);
+            CHECK(base_le64(extra + 4) == sizes[i] && base_le64(extra + 12) == sizes[i]);
+        } else {
+            CHECK(base_le16(local + 4) == 20 && base_le32(local + 18) == 7 && base_le32(local + 22) == 7);
+        }
+        CHECK(base_le16(local + 28) + 31U == w.archive.size && (w.before + w.archive.size) % 64 == 0);
+        w.before += w.archive.size + (i < 2 ? sizes[i] : 7);
+        w.archive.size = 0;
+    }
+    const unsigned char *d = w.directory.data;
+    for (size_t i = 0; i < 3; i++) {
+        const unsigned char *extra = d + 46 + 1;
+        size_t n = i == 0 ? 20 : i == 1 ? 28 : 12; /* 4, then two sizes, and the offset where that is large too */
+        CHECK(base_le32(d) == 0x02014B50 && base_le16(d + 30) == n && base_le16(extra) == 1 &&
+              base_le16(extra + 2) == n - 4);
+        CHECK(base_le32(d + 20) == (i < 2 ? UINT32_MAX : 7) && base_le32(d + 24) == (i < 2 ? UINT32_MAX : 7));
+        if (i < 2) CHECK(base_le64(extra + 4) == sizes[i] && base_le64(extra + 12) == sizes[i]);
+        CHECK(base_le32(d + 42) == (i == 0 ? at[0] : UINT32_MAX) && (i == 0 || base_le64(extra + n - 8) == at[i]));
+        d += 46 + 1 + n;
+    }
+    size_t directory = w.directory.size;
+    CHECK(io_zip_finish(&w, NULL) == SEGFM_OK && w.archive.size == directory + 56 + 20 + 22);
+    CHECK(base_le64(w.archive.data + directory + 48) == w.before); /* where the directory begins */
     io_zip_writer_free(&w);
 }
 
@@ -582,6 +639,7 @@ int main(void) {
     test_writer();
     test_writer_misuse();
     test_announce();
+    test_announce_large();
     test_many();
     return test_summary();
 }

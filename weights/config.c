@@ -325,7 +325,7 @@ static size_t repeats(const weights_config *c, group_name g) {
 static size_t dimension(const weights_config *c, unsigned char name, size_t layer) {
     size_t k = c->topk, h = c->gru_hidden;
     switch ((dim_name)name) {
-    case END: return 0;
+    case END: break;
     case ONE: return 1;
     case TWO: return 2;
     case THREE: return 3;
@@ -365,9 +365,9 @@ static void fill_spec(const weights_config *c, group_name g, size_t repeat, cons
     if (g == HYPER_LAYER) base_format(prefix, sizeof prefix, groups[g].prefix, repeat / c->hyper_layers, layer);
     else base_format(prefix, sizeof prefix, groups[g].prefix, repeat);
     base_format(out->name, sizeof out->name, "%s%s", prefix, r->name);
-    while (out->ndim < WEIGHTS_MAX_DIMS && r->dims[out->ndim] != END) {
-        out->shape[out->ndim] = dimension(c, r->dims[out->ndim], layer);
-        out->ndim++;
+    for (int i = 0; i < WEIGHTS_MAX_DIMS; i++) {
+        out->shape[i] = dimension(c, r->dims[i], layer);
+        out->ndim += r->dims[i] != END;
     }
     out->required = !r->optional;
 }

@@ -45,16 +45,19 @@ static segfm_status read_layout(const unsigned char *bytes, size_t n, weights_la
     l->header_bytes = base_le32(bytes + 12);
     l->config_bytes = base_le32(bytes + 32);
     l->count = base_le32(bytes + 44);
-    size_t variant_bytes = base_le32(bytes + 36), provenance_bytes = base_le32(bytes + 40), table_bytes, need;
-    bool fits = base_add(LAYOUT_FIXED_BYTES, l->config_bytes, &l->table_at) &&
-                base_mul(l->count, LAYOUT_ENTRY_BYTES, &table_bytes) &&
-                base_add(l->table_at, table_bytes, &l->variant_at) &&
-                base_add(l->variant_at, variant_bytes, &l->provenance_at) &&
-                base_add(l->provenance_at, provenance_bytes, &l->text_end) && weights_round_up(l->text_end, &need);
-    if (!fits || need != l->header_bytes || l->header_bytes > n)
+    /* numbers of 32 bits, whose sums fit into 64 */
+    uint64_t table_at = LAYOUT_FIXED_BYTES + (uint64_t)l->config_bytes;
+    uint64_t variant_at = table_at + (uint64_t)l->count * LAYOUT_ENTRY_BYTES;
+    uint64_t provenance_at = variant_at + base_le32(bytes + 36), text_end = provenance_at + base_le32(bytes + 40);
+    uint64_t need = (text_end + LAYOUT_ALIGN - 1) / LAYOUT_ALIGN * LAYOUT_ALIGN;
+    if (need != l->header_bytes || l->header_bytes > n)
         return base_fail(error, SEGFM_BAD_INPUT,
                          "weights offset 12: the header's %zu bytes do not hold the parts that offsets 32 to 47 state",
                          l->header_bytes);
+    l->table_at = (size_t)table_at;
+    l->variant_at = (size_t)variant_at;
+    l->provenance_at = (size_t)provenance_at;
+    l->text_end = (size_t)text_end;
     return SEGFM_OK;
 }
 
@@ -135,11 +138,9 @@ static segfm_status check_entry(const unsigned char *bytes, size_t n, const unsi
             return base_fail(error, SEGFM_BAD_INPUT, "%s: dimension %d is %llu, need %zu", spec->name, i,
                              (unsigned long long)got, spec->shape[i]);
     }
-    size_t start, size;
+    size_t start, size = SIZE_MAX; /* stays so when it overflows, which takes addresses of 32 bits */
     uint64_t offset = base_le64(entry + LAYOUT_ENTRY_OFFSET), stated = base_le64(entry + LAYOUT_ENTRY_SIZE);
-    if (!base_count(spec->shape, spec->ndim, code == LAYOUT_F32 ? 4 : 2, &size))
-        return base_fail(error, SEGFM_BAD_INPUT, "%s: its size overflows", spec->name);
-    if (stated != size)
+    if (!base_count(spec->shape, spec->ndim, code == LAYOUT_F32 ? 4 : 2, &size) || stated != size)
         return base_fail(error, SEGFM_BAD_INPUT, "%s: its data has %llu bytes, need %zu", spec->name,
                          (unsigned long long)stated, size);
     if (!weights_round_up(*end, &start) || offset != start)

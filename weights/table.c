@@ -1,5 +1,5 @@
 /* table: an opened weights file with its tensors in memory, for those who go through them or look them up by name. */
-#include "weights.h"
+#include "layout.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -17,9 +17,10 @@ static int compare_names(const void *a, const void *b) {
 segfm_status weights_open(const unsigned char *bytes, size_t n, weights_file *out, segfm_error *error) {
     segfm_status status = weights_open_bare(bytes, n, out, error);
     if (status != SEGFM_OK) return status;
-    /* the table lies in the file, so this is a small multiple of bytes that are there */
-    size_t size = SIZE_MAX;
-    if (base_mul(out->count, sizeof *out->tensors + sizeof(weights_tensor *), &size)) out->tensors = malloc(size);
+    /* the table lies in the file, and this takes no more */
+    _Static_assert(sizeof *out->tensors + sizeof(weights_tensor *) <= LAYOUT_ENTRY_BYTES, "more than an entry");
+    size_t size = out->count * (sizeof *out->tensors + sizeof(weights_tensor *));
+    out->tensors = malloc(size);
     if (out->tensors == NULL) {
         weights_close(out);
         return base_fail(error, SEGFM_NO_MEMORY, "out of memory, need %zu bytes", size);
