@@ -12,7 +12,8 @@ that was there is changed but by a whole new one, no temporary file is left unle
 again then ends with the bytes of a run that nothing disturbed.
 
     --quick       a sample of each          --only TEXT   scenarios whose name has TEXT in it
-    --kind KIND   these faults alone        --jobs N      so many at a time        --keep   leaves the folders"""
+    --kind KIND   these faults alone        --jobs N      so many at a time        --keep   leaves the folders
+    --count       only how many there are"""
 import argparse
 import collections
 import errno
@@ -497,6 +498,7 @@ def main():
     parser.add_argument("--kind", action="append", choices=KINDS, dest="kinds")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--count", action="store_true")
     o = parser.parse_args()
     o.kinds = o.kinds or list(KINDS)
     o.library = os.path.abspath(o.library)
@@ -533,6 +535,10 @@ def main():
                     kinds[kind] = random.Random(len(all_of)).sample(all_of, most)
             faults = [f for all_of in kinds.values() for f in all_of]
             jobs += [(len(WORLDS) - 1, kind, method, arguments) for kind, method, arguments in faults]
+        if o.count:
+            for i, kind, _, _ in jobs:
+                counts[WORLDS[i].s.name, kind] += 1
+            jobs = []
         with multiprocessing.Pool(o.jobs) as pool:
             results = pool.imap(run_job, [(i, method, arguments, o) for i, _, method, arguments in jobs], 4)
             for (i, kind, method, arguments), problems in zip(jobs, results):
