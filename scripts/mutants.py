@@ -140,7 +140,7 @@ class Build:
                 self.link[os.path.basename(words[words.index('-o') + 1])] = words
         self.archives = {lib: [self.object(s) for s in self.compile if s.startswith('tools/') == (lib == 'libtools.a') and s != 'tools/main.c']
                          for lib in ('libsegfm.a', 'libtools.a')}
-        self.scratch = os.path.join(self.folder, 'mutant')
+        self.scratch = self.folder + '-mutant'  # as deep as the other: the command looks for its model beside build/
         os.makedirs(os.path.join(tree, self.scratch, 'test'), exist_ok=True)
         self.kept_file, self.kept = os.path.join(tree, self.folder, 'kept.json'), {}
         if os.path.exists(self.kept_file):
