@@ -127,8 +127,10 @@ class Build:
     def __init__(self, name, tree):
         self.name, self.tree, self.folder = name, tree, 'build/' + name
         make = ['make', '-s', 'OPT=-O1', 'OMP=0', 'BUILD=' + self.folder] + BUILDS[name]
-        subprocess.run(make + ['tests'], cwd=tree, check=True, stdout=subprocess.DEVNULL)
+        libraries = [f'{self.folder}/{lib}' for lib in ('libsegfm.a', 'libtools.a')]
+        subprocess.run(make + libraries + [self.folder + '/segfm'], cwd=tree, check=True, stdout=subprocess.DEVNULL)
         plan = subprocess.run(make + ['-n', '-B', 'tests'], cwd=tree, check=True, stdout=subprocess.PIPE, text=True).stdout
+        self.built = max(os.path.getmtime(os.path.join(tree, lib)) for lib in libraries)
         self.compile, self.link = {}, {}  # source: command that makes its object; test: command
         for line in plan.split('\n'):
             words = shlex.split(line) if ' -o ' in line else []
@@ -138,7 +140,7 @@ class Build:
                 self.link[os.path.basename(words[words.index('-o') + 1])] = words
         self.archives = {lib: [self.object(s) for s in self.compile if s.startswith('tools/') == (lib == 'libtools.a') and s != 'tools/main.c']
                          for lib in ('libsegfm.a', 'libtools.a')}
-        self.scratch = os.path.join(self.folder, 'mutant')
+        self.scratch = self.folder + '-mutant'  # as deep as the other: the command looks for its model beside build/
         os.makedirs(os.path.join(tree, self.scratch, 'test'), exist_ok=True)
         self.kept_file, self.kept = os.path.join(tree, self.folder, 'kept.json'), {}
         if os.path.exists(self.kept_file):
@@ -147,8 +149,12 @@ class Build:
         self.members = {'command': None}
         for test in sorted(self.link):
             if test != 'segfm':
-                words = self.link[test]
-                words[words.index(f'test/{test}.c')] = self.object(f'test/{test}.c')
+                words, source = self.link[test], f'test/{test}.c'
+                target = self.object(source)
+                if self.is_stale(target):
+                    os.makedirs(os.path.dirname(os.path.join(tree, target)), exist_ok=True)
+                    subprocess.run(words[:words.index(source)] + ['-c', source, '-o', target], cwd=tree, check=True)
+                words[words.index(source)] = target
                 words[words.index('-o') + 1] = f'{self.scratch}/test/{test}'
                 members = self.keep('members', test, lambda: self.prepare(test))
                 self.members[test] = None if members is None else set(members)
@@ -157,7 +163,16 @@ class Build:
         return f'{self.folder}/{source[:-2]}.o'
 
     def made(self, test):
-        return os.path.getmtime(os.path.join(self.tree, self.folder, 'segfm' if test == 'command' else 'test/' + test))
+        return self.built if test == 'command' else max(self.built, os.path.getmtime(os.path.join(self.tree, self.object(f'test/{test}.c'))))
+
+    def is_stale(self, path):
+        """Older than what it was made of, by the .d beside it."""
+        path = os.path.join(self.tree, path)
+        if not os.path.exists(path):
+            return True
+        with open(path[:-2] + '.d') as file:
+            used = file.read().split(':', 1)[1].replace('\\\n', ' ').split('\n')[0].split()
+        return any(os.path.getmtime(os.path.join(self.tree, name)) > os.path.getmtime(path) for name in used)
 
     def keep(self, kind, test, make):
         """What make() gives, once for each program; kept in a file."""
@@ -169,16 +184,11 @@ class Build:
         return known[test][1]
 
     def prepare(self, test):
-        """Compiles its object; returns the members of the archives that it takes, None: all."""
-        source = f'test/{test}.c'
-        words = self.link[test]
-        at = words.index(self.object(source))
-        command = words[:at] + ['-c', source, '-o', self.object(source)]
-        target = os.path.join(self.tree, self.object(source))
-        if not os.path.exists(target) or os.path.getmtime(target) < self.made(test):
-            subprocess.run([w for w in command if w not in ('-MMD', '-MP')], cwd=self.tree, check=True)
+        """Links it; returns the members of the archives that it takes, None: all."""
+        words = list(self.link[test])
+        words[words.index('-o') + 1] = f'{self.folder}/test/{test}'
         table = subprocess.run(words + ['-Wl,-Map=-'], cwd=self.tree, check=True, stdout=subprocess.PIPE, text=True).stdout
-        with open(os.path.join(self.tree, source)) as file:
+        with open(os.path.join(self.tree, f'test/{test}.c')) as file:
             if 'command.h' in file.read():  # it runs the command, which takes everything
                 return None
         members = sorted(set(re.findall(r'\.a\((\w+\.o)\)', table)))
@@ -208,7 +218,7 @@ class Build:
             process = subprocess.Popen(command, cwd=self.tree, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                        env=dict(os.environ, TMPDIR=scratch), preexec_fn=limits, start_new_session=True)
             try:
-                code = process.wait(timeout=600)
+                code = process.wait(timeout=3600)
             except subprocess.TimeoutExpired:
                 code = None
             try:
