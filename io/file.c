@@ -151,7 +151,8 @@ void io_release(const io_mapping *m, const void *bytes, size_t n) {
     size_t end = begin + n == m->size ? m->size : (begin + n) / page * page;
     begin = (begin + page - 1) / page * page;
     if (begin < end)
-        mmap((unsigned char *)m->data + begin, end - begin, PROT_NONE, MAP_PRIVATE | MAP_FIXED, m->file, (off_t)begin);
+        (void)mmap((unsigned char *)m->data + begin, end - begin, PROT_NONE, MAP_PRIVATE | MAP_FIXED, m->file,
+                   (off_t)begin); /* a failure keeps the memory, and no more */
 #else
     (void)m, (void)bytes, (void)n;
 #endif

@@ -607,15 +607,19 @@ static void state_close(state *s) {
     free(s->y), free(s->dy);
 }
 
+static const real guard = -77;
+
 /* The gradients, added to s->start, into s->d. only: of this input, or of all (INPUTS). */
 static void run_backward(const op *o, state *s, int threads, size_t only) {
     real *d[INPUTS] = {NULL};
     nn_run run = {threads, aligned_reals(o->scratch(o, threads)), nn_kernels_best()};
     for (size_t i = 0; i < s->inputs; i++) {
         memcpy(s->d[i], s->start[i], o->count[i] * sizeof(real));
+        s->d[i][o->count[i]] = guard;
         if (only == i || only == INPUTS) d[i] = s->d[i];
     }
     o->backward(&run, o, s->in, s->y, s->dy, d);
+    for (size_t i = 0; i < s->inputs; i++) CHECK(s->d[i][o->count[i]] == guard); /* nothing is written behind the end */
     free(run.scratch);
 }
 

@@ -60,6 +60,25 @@ static void test_resize(void) {
     }
 }
 
+/* A part of the result, different on each axis: that and nothing else is written. */
+static void test_part(void) {
+    const vol_shape s = {{4, 5, 7}}, o = {{6, 9, 11}};
+    const vol_box part = {{1, 3, 2}, {2, 7, 6}};
+    real in[4 * 5 * 7], whole[6 * 9 * 11], out[6 * 9 * 11];
+    int bad = 0;
+    fill(in, vol_count(s));
+    vol_resize_nearest(in, s, whole, o, vol_box_whole(o), 1);
+    for (size_t i = 0; i < vol_count(o); i++) out[i] = -1;
+    vol_resize_nearest(in, s, out, o, part, 1);
+    for (int64_t z = 0, i = 0; z < o.n[0]; z++)
+        for (int64_t y = 0; y < o.n[1]; y++)
+            for (int64_t x = 0; x < o.n[2]; x++, i++) {
+                bool inside = z >= 1 && z <= 2 && y >= 3 && y <= 7 && x >= 2 && x <= 6;
+                bad += out[i] != (inside ? whole[i] : REAL_C(-1.0));
+            }
+    CHECK(bad == 0);
+}
+
 /* vol_resize_box must say what resizing a binary cube and looking for its voxels says. */
 static bool same_as_cube(vol_box b, vol_shape s, vol_shape o) {
     real in[5 * 4 * 7] = {0}, out[9 * 9 * 9];
@@ -113,6 +132,7 @@ static void test_crop(void) {
 int main(void) {
     test_sources();
     test_resize();
+    test_part();
     test_resize_box();
     test_crop();
     return test_summary();
