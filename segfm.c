@@ -179,7 +179,8 @@ struct segfm_session {
     action *actions; /* (capacity) */
     int capacity, oldest, first, cursor, used;
     bool has_box; /* actions[first] is a box, the clicks come after it */
-    vol_box guessed; /* without one, in the crop's coordinates: the box that a window which follows one is given, or none */
+    vol_box
+        guessed; /* without one, in the crop's coordinates: the box that a window which follows one is given, or none */
 
     /* What stands. */
     bool valid, has_region;
@@ -541,7 +542,8 @@ static void decode_zoom(segfm_session *s, int clicks, real *low) {
     box_as_reals(box, corners);
     for (int axis = 0; axis < 3; axis++)
         s->report.zoom_box[axis] = box.lo[axis], s->report.zoom_box[3 + axis] = box.hi[axis];
-    segvol_prompts prompts = {s->points, zoomed_points(s, clicks), s->has_box || !vol_box_is_empty(s->framed) ? corners : NULL};
+    segvol_prompts prompts = {s->points, zoomed_points(s, clicks),
+                              s->has_box || !vol_box_is_empty(s->framed) ? corners : NULL};
     decode(s, s->zoom_embedding, &prompts, low);
 }
 

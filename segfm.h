@@ -157,8 +157,9 @@ segfm_status segfm_labels(const segfm_session *session, uint16_t *labels, size_t
 /* What the last box, click, undo, redo or reset did, also for those who check it against the reference. Boxes are
    {z0,y0,x0,z1,y1,x1}, inclusive; all -1: none. */
 typedef struct segfm_report {
-    int64_t crop[6];     /* foreground of the scan */
-    int64_t box[6]; /* the object's: the user's, grown by clicks where the window follows it, or guessed from the first one */
+    int64_t crop[6]; /* foreground of the scan */
+    int64_t box
+        [6]; /* the object's, cut to the crop: the user's, grown by clicks where the window follows it, or guessed from the first one */
     int64_t zoom_box[6]; /* the box as given to the zoom-out pass, window coordinates; -1 when empty or none */
     int64_t region[6]; /* region of interest in the crop's coordinates; the upper bounds as the reference computes them:
                              they may equal the axis length */

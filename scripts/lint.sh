@@ -92,7 +92,7 @@ forbid 'tests compare so that a NaN fails: !(d <= tolerance), never d > toleranc
     '[^->]>=?[[:space:]]*\(?[A-Za-z_.>-]*(tol|eps|tolerance|max_abs|relative_l2)\>'
 
 # ---- rooms: an include points down, and only to the other room's one header -----------------------------------------
-printf '%s\n' $sources | grep -v '^test/' | xargs grep -nE '^[[:space:]]*#[[:space:]]*include[[:space:]]*"' /dev/null |
+printf '%s\n' $sources | grep -vE '^(test|scripts)/' | xargs grep -nE '^[[:space:]]*#[[:space:]]*include[[:space:]]*"' /dev/null |
     awk -F : '
     function room(path) { return path ~ /\// ? gensub_dir(path) : path }
     function gensub_dir(path) { sub(/\/[^\/]*$/, "", path); return path }

@@ -787,7 +787,8 @@ static void test_framed_clicks(const segfm_model *framed) {
         CHECK(tries >= 3 && chosen >= most - 1e-5 && r.decoded == tries + 1 && !r.has_box && r.clicks == 1);
         CHECK(segfm_box(a, box, NULL) == SEGFM_OK && segfm_click(a, click, true, NULL) == SEGFM_OK);
         for (size_t i = 0; i < 2; i++) {
-            CHECK(segfm_logits(a, want, 8 * TILE, NULL) == SEGFM_OK && segfm_logits(b, got, 8 * TILE, NULL) == SEGFM_OK);
+            CHECK(segfm_logits(a, want, 8 * TILE, NULL) == SEGFM_OK &&
+                  segfm_logits(b, got, 8 * TILE, NULL) == SEGFM_OK);
             CHECK(memcmp(want, got, 8 * TILE * sizeof *got) == 0);
             const int64_t *next = clicks[(round + 1) % 3];
             CHECK(segfm_click(a, next, i == 0, NULL) == SEGFM_OK && segfm_click(b, next, i == 0, NULL) == SEGFM_OK);

@@ -52,9 +52,15 @@ static settings read_keys(int count, char **keys) {
     const struct {
         const char *name;
         double *value;
-    } known[] = {{"upstream", &s.upstream},       {"all_clicks", &s.all_clicks}, {"slice_dice", &s.slice_dice},
-                 {"recompute", &s.recompute},     {"boundary", &s.boundary},     {"decay", &s.decay},
-                 {"consistency", &s.consistency}, {"threads", &s.threads},       {"parts", &s.parts},
+    } known[] = {{"upstream", &s.upstream},
+                 {"all_clicks", &s.all_clicks},
+                 {"slice_dice", &s.slice_dice},
+                 {"recompute", &s.recompute},
+                 {"boundary", &s.boundary},
+                 {"decay", &s.decay},
+                 {"consistency", &s.consistency},
+                 {"threads", &s.threads},
+                 {"parts", &s.parts},
                  {"chain", &s.chain}};
     for (int i = 0; i < count; i++) {
         char *equals = strchr(keys[i], '=');

@@ -117,7 +117,8 @@ static const key keys[] = {
     AUGMENT(scale_range, 1, "by a factor of 1 - this to 1 + this"),
     AUGMENT(shift, 1, "probability of shifting them"),
     AUGMENT(shift_range, 1, "by up to this"),
-    AUGMENT(frame_loose, 1, "with frame: every other box is larger by up to this on all sides, as a share of its extent"),
+    AUGMENT(frame_loose, 1,
+            "with frame: every other box is larger by up to this on all sides, as a share of its extent"),
     AUGMENT(frame_shift, 1, "with frame: every fourth is moved by up to this along each axis, likewise"),
     AUGMENT(frame_jitter, 1, "with frame: largest shift of each side of the box, as a share of its extent"),
     AUGMENT(slice_box, 1, "probability of a box that is the object's middle slice's, extruded"),
@@ -433,7 +434,8 @@ segfm_status train_settings_check(const train_settings *s, segfm_error *error) {
     else if (s->floor > s->rate) problem = "floor: need at most rate";
     else if (s->evaluate_every > 0 && strcmp(s->evaluate_pairs, "-") == 0)
         problem = "evaluate_every: need evaluate_pairs too";
-    else if (s->chain && (!s->all_clicks || s->variant != VOL_SEED)) problem = "chain: needs all_clicks, and variant seed";
+    else if (s->chain && (!s->all_clicks || s->variant != VOL_SEED))
+        problem = "chain: needs all_clicks, and variant seed";
     else if (s->parts == TRAIN_CORRECTOR && s->sizes.gru_blocks == 0)
         problem = "parts: the network has no corrector (gru_blocks is 0)";
     for (int k = 0; problem == NULL && k < 3; k++) {

@@ -128,7 +128,8 @@ typedef struct train_network_options {
     int max_corrections;
     bool
         all_clicks; /* the second decoder pass is told all clicks of the example, as a session is; SPEC 8: the last one */
-    bool chain;      /* the second pass's clicks are simulated on masks of the decoder, each told of the clicks before, as in a
+    bool
+        chain; /* the second pass's clicks are simulated on masks of the decoder, each told of the clicks before, as in a
                         session without the corrector; else on those that the corrector leaves. Needs all_clicks */
     bool slice_dice; /* Dice per slice: upstream's for a batch of one */
     vol_variant variant;
