@@ -552,7 +552,7 @@ static void test_damaged_magic(void) {
         CHECK(parse(&f, &image, NULL) == SEGFM_OK);
         io_nifti_free(&image);
         memcpy(f.bytes + 8, "\n\032\n\0", 4); /* what a conversion of \r\n to \n makes of it */
-        CHECK(refused(f.bytes, f.size, "line ends"));
+        CHECK(refused(f.bytes, f.size, "at offset 8 is a 1a a 0, need d a 1a a: a conversion of line ends"));
     }
 }
 
