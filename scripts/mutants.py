@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """mutants.py [COUNT [SEED]]: do the tests notice when the code is wrong? Changes one place of nn, vol or io at a time, compiles what
-depends on it, and runs the tests until one turns red: first those named like the source, then all that link it, the fast ones
-first; then the same in the build with tiny tiles, and in double. What none notices survives and is printed.
+depends on it, and runs the tests until one turns red. First all changes with the tests named for the source, then what is left with
+all tests that link it, the fast ones first, and in the builds with tiny tiles and in double. What none notices survives and is printed.
 
 A change: a constant one more or less, + for −, && for ||, < for <= and so on, a sign or a "not" lost. One that does not compile or gives the same
 object code is none, and another is drawn. test/mutants.txt lists changes that no test can notice, each with its reason.
@@ -267,20 +267,21 @@ class Build:
         words = [changed.get(w, w) for w in words]
         return subprocess.run(words, cwd=self.tree, stderr=subprocess.DEVNULL).returncode == 0
 
-    def order(self, source, units):
-        """The tests that could notice, the likeliest first."""
+    def order(self, source, units, named):
+        """The tests that could notice: those named for the source, or the others, the fast ones first."""
         objects = {os.path.basename(self.object(u)) for u in units}
         could = [t for t in self.members if self.members[t] is None or self.members[t] & objects]
         stem = re.sub(r'.*/|\.[ch]$', '', source)
         first = [stem] + BY_SOURCE.get(source, []) + next(tests for room, tests in BY_ROOM.items() if source.startswith(room))
         rank = {'test_' + name: i for i, name in reversed(list(enumerate(first)))}
+        could = [t for t in could if (t in rank) == named]
         return sorted(could, key=lambda t: (rank.get(t, len(first)), self.kept.get('seconds', {}).get(t, (0, 1))[1], t))
 
-    def notices(self, source, units, changed):
+    def notices(self, source, units, changed, named):
         """The test that turns red, or None."""
         self.archive(changed)
         linked = False
-        for test in self.order(source, units):
+        for test in self.order(source, units, named):
             seconds = self.seconds(test)
             if self.members[test] is None and not linked:
                 linked = self.relink('segfm', changed)
@@ -288,7 +289,7 @@ class Build:
                     return 'the linker'
             if test != 'command' and not self.relink(test, changed):
                 return 'the linker'
-            if not self.run(test, self.scratch, int(10 + 10 * seconds)):
+            if not self.run(test, self.scratch, int(4 + 10 * seconds)):
                 return f'{self.name} {test}'
         return None
 
@@ -311,13 +312,13 @@ class Judge:
             self.builds[name] = Build(name, self.tree)
         return self.builds[name]
 
-    def judge(self, mutant):
-        """'bad', 'same', 'survived', or 'killed' and by what."""
+    def judge(self, mutant, named):
+        """'bad', 'same', 'killed' and by what, 'survived', or of the named tests alone 'open'."""
         path = os.path.join(self.tree, mutant.source)
         with open(path) as file:
             right = file.read()
         times = os.stat(path).st_atime_ns, os.stat(path).st_mtime_ns
-        for name in WANTED:
+        for name in WANTED[:1] if named else WANTED:
             build = self.build(name)  # while the tree is right
             units = build.dependents(mutant.source)
             with open(path, 'w') as file:
@@ -325,7 +326,8 @@ class Judge:
             try:
                 changed = build.rebuild(units) if units else 'same'
                 if isinstance(changed, dict):
-                    noticed = build.notices(mutant.source, units, changed)
+                    noticed = build.notices(mutant.source, units, changed, named) or \
+                        (not named and name != WANTED[0] and build.notices(mutant.source, units, changed, True))
                     if noticed:
                         return 'killed', noticed
                     changed = 'survived'
@@ -335,7 +337,7 @@ class Judge:
                 os.utime(path, ns=times)
             if changed != 'survived' and name == WANTED[0]:
                 return changed, ''  # only code that every build has is drawn
-        return 'survived', ''
+        return 'open' if named else 'survived', ''
 
 
 # ---- what was found -----------------------------------------------------------------------------------------------
@@ -345,8 +347,8 @@ def read_results():
     if os.path.exists(RESULTS):
         with open(RESULTS) as file:
             for line in file:
-                verdict, by, key = line.rstrip('\n').split('\t', 2)
-                found[key] = (verdict, by)
+                verdict, _, key = line.rstrip('\n').split('\t', 2)
+                found[key] = verdict
     return found
 
 
@@ -367,27 +369,34 @@ def main():
     count, seed = int(sys.argv[1]) if len(sys.argv) > 1 else 200, int(sys.argv[2]) if len(sys.argv) > 2 else 1
     os.makedirs(WORK, exist_ok=True)
     results, known, judge = read_results(), read_known(), None
-    tally = {'killed': [], 'survived': [], 'equivalent': []}
+    tally = {'killed': [], 'survived': [], 'equivalent': [], 'open': []}
     none, begun = 0, time.time()
+
+    def find_out(mutant, named):
+        nonlocal judge
+        judge = judge or Judge()
+        verdict, by = judge.judge(mutant, named)
+        with open(RESULTS, 'a') as file:
+            file.write(f'{verdict}\t{by}\t{mutant.key}\n')
+        if verdict not in ('bad', 'same'):
+            print(f'{int(time.time() - begun):5} s  {verdict:8} {by:24} {mutant}', flush=True)
+        return verdict
+
     for mutant in draw(seed, os.environ.get('FILES', '')):
         if sum(map(len, tally.values())) == count:
             break
-        verdict, by = results.get(mutant.key, (None, ''))
+        verdict = results.get(mutant.key)
         if (mutant.source, mutant.before, mutant.after) in known:
-            tally['equivalent'].append(mutant)
-            continue
-        if verdict is None or verdict == 'survived' and os.environ.get('RETRY') == '1':
-            judge = judge or Judge()
-            verdict, by = judge.judge(mutant)
-            with open(RESULTS, 'a') as file:
-                file.write(f'{verdict}\t{by}\t{mutant.key}\n')
-            if verdict in tally:
-                done = sum(map(len, tally.values())) + 1
-                print(f'{done:4}/{count} {int(time.time() - begun):5} s  {verdict:8} {by:24} {mutant}', flush=True)
+            verdict = 'equivalent'
+        elif verdict is None or verdict == 'survived' and os.environ.get('RETRY') == '1':
+            verdict = find_out(mutant, True)
         if verdict in tally:
             tally[verdict].append(mutant)
         else:
             none += 1
+    print(f'{len(tally["killed"])} of {count} killed by the tests named for their sources, {len(tally["open"])} open', flush=True)
+    for mutant in tally.pop('open'):
+        tally[find_out(mutant, False)].append(mutant)
     for kind in ('equivalent', 'survived'):
         for mutant in tally[kind]:
             print(f'{kind}: {mutant}')

@@ -74,6 +74,15 @@ static void check_random(uint64_t seed, vol_shape s, uint32_t inside) {
     free(a), free(b);
 }
 
+/* Every other voxel of each row is inside: no mask needs more memory, and the bound is just that. */
+static void check_bound(vol_shape s) {
+    size_t n = vol_count(s);
+    uint8_t *mask = malloc(n);
+    for (size_t i = 0; i < n; i++) mask[i] = i % (size_t)s.n[2] % 2 == 0;
+    CHECK(vol_components_bound(s) == vol_components_bytes(mask, NULL, s));
+    free(mask);
+}
+
 /* A spiral, whose arms meet only at its end: long trees. */
 static void check_spiral(void) {
     enum { SIDE = 41 };
@@ -96,6 +105,7 @@ int main(void) {
     static const uint32_t inside[] = {0, 1, 4, 10, 30, 60, 95, 100};
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
         for (size_t k = 0; k < sizeof inside / sizeof inside[0]; k++) check_random(100 * i + k, shapes[i], inside[k]);
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) check_bound(shapes[i]);
     check_spiral();
     /* equal sizes: the first */
     const uint8_t twins[7] = {1, 0, 1, 1, 0, 1, 1};

@@ -83,6 +83,7 @@ int main(void) {
         test_conv_transpose((size_t[]){2, 3, 5}, 7, 4, threads, false);
         test_conv_transpose((size_t[]){2, 3, 5}, 7, 4, threads, true);
         test_conv_transpose((size_t[]){9, 8, 11}, 3, 5, threads, true);
+        test_conv_transpose((size_t[]){3, 1, 5}, 2, 3, threads, false); /* one cell less than a vector has */
         test_conv_transpose((size_t[]){1, 1, 1}, 1, 1, threads, false);
         test_gelu_product((size_t[]){2, 3, 5}, 7, 4, 4, threads);
         test_gelu_product((size_t[]){5, 4, 9}, 3, 300, 19, threads);

@@ -247,7 +247,10 @@ static void test_rename_fails(void) {
 static void test_mode_is_kept(void) {
     struct stat st;
     const char *path = in_folder(0, "private.bin");
+    mode_t mask = umask(022);
     CHECK(io_write_file(path, "one", 3, NULL) == SEGFM_OK);
+    umask(mask);
+    CHECK(stat(path, &st) == 0 && (st.st_mode & 0777) == 0644); /* a new file is like any other program's */
     CHECK(chmod(path, 0600) == 0);
     CHECK(io_write_file(path, "two", 3, NULL) == SEGFM_OK);
     CHECK(stat(path, &st) == 0 && (st.st_mode & 0777) == 0600);

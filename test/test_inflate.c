@@ -524,6 +524,10 @@ static void test_gzip_headers(void) {
     b.data[20]++; /* in the name */
     check_bad_gzip(&b, b.size, "header CRC is", __LINE__);
     b.size = 0;
+    put_member(&b, flag_crc);
+    check_bad_gzip(&b, 11, "ends inside the header", __LINE__);
+    check_bad_gzip(&b, 12, "there is no input", __LINE__); /* the header is whole */
+    b.size = 0;
     put_member(&b, flag_extra);
     b.data[10] = 255; /* the extra field's length */
     b.data[11] = 255;

@@ -371,6 +371,22 @@ static void test_affine(void) {
         CHECK(parse(&f, &image, NULL) == SEGFM_OK);
         CHECK(affine_is(&image, (double[]){0.75, 0, 0, 1.5, 0, 1.25, 0, 3.5, 0, 0, 3.5, 5.5}));
         io_nifti_free(&image);
+        const double b = 0.125, c = 0.25, d = 0.5, a = sqrt(1 - b * b - c * c - d * d); /* all different */
+        for (int i = 0; i < 3; i++) set(&f, QUATERN, i, (double[]){b, c, d}[i]);
+        const double oblique[12] = {0.75 * (a * a + b * b - c * c - d * d),
+                                    1.25 * 2 * (b * c - a * d),
+                                    3.5 * 2 * (b * d + a * c),
+                                    1.5,
+                                    0.75 * 2 * (b * c + a * d),
+                                    1.25 * (a * a + c * c - b * b - d * d),
+                                    3.5 * 2 * (c * d - a * b),
+                                    3.5,
+                                    0.75 * 2 * (b * d - a * c),
+                                    1.25 * 2 * (c * d + a * b),
+                                    3.5 * (a * a + d * d - b * b - c * c),
+                                    5.5};
+        CHECK(parse(&f, &image, NULL) == SEGFM_OK && affine_is(&image, oblique));
+        io_nifti_free(&image);
     }
 }
 
@@ -552,7 +568,7 @@ static void test_damaged_magic(void) {
         CHECK(parse(&f, &image, NULL) == SEGFM_OK);
         io_nifti_free(&image);
         memcpy(f.bytes + 8, "\n\032\n\0", 4); /* what a conversion of \r\n to \n makes of it */
-        CHECK(refused(f.bytes, f.size, "line ends"));
+        CHECK(refused(f.bytes, f.size, "at offset 8 is a 1a a 0, need d a 1a a: a conversion of line ends"));
     }
 }
 

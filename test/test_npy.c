@@ -278,6 +278,8 @@ static void check_refused(const io_buffer *b, const char *sentence, const char *
 }
 
 static void test_bad_headers(void) {
+    io_buffer shortest = {(unsigned char[]){0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0, 0, 0}, 10, 10};
+    check_refused(&shortest, "need a dictionary", "a header of no bytes");
 #define FIELDS "'fortran_order': False, 'shape': (2,)"
 #define DESCR "'descr': '|u1', "
     static const struct {

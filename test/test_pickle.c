@@ -679,6 +679,12 @@ static void test_refused_calls(void) {
     REFUSE("(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\0"
            "0X\x03\0\0\0cpuNtQ.",
            "a persistent id is not one of a torch storage");
+    REFUSE("(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\0"
+           "0K\x01tQ.",
+           "a persistent id is not one of a torch storage");
+    REFUSE("(X\x07\0\0\0Storagectorch\nFloatStorage\nX\x01\0\0\0"
+           "0X\x03\0\0\0cpuK\x01tQ.",
+           "a persistent id is not one of a torch storage");
     REFUSE("Q.", "too few items on the stack");
     REFUSE("\x92.", "too few items on the stack");
     REFUSE("X\x01\0\0\0a\x93.", "too few items on the stack");

@@ -58,7 +58,14 @@ void __wrap_free(void *p) {
 static const char *refused_calls[2] = {"", ""}; /* on a file */
 static int refused_reason;
 
-static bool is_refused(const char *call) {
+#ifdef __clang__
+#define EARLY __attribute__((no_sanitize("memory"))) /* that sanitizer itself calls sysconf, before it can watch */
+#else
+#define EARLY
+#endif
+
+EARLY static bool is_refused(const char *call) {
+    if (refused_calls[0][0] == '\0') return false;
     bool refused = strcmp(call, refused_calls[0]) == 0 || strcmp(call, refused_calls[1]) == 0;
     if (refused) errno = refused_reason;
     return refused;
@@ -68,7 +75,7 @@ static bool is_refused(const char *call) {
 #define REFUSABLE(result, name, parameters, arguments, failure)                                                        \
     result __real_##name parameters;                                                                                   \
     result __wrap_##name parameters;                                                                                   \
-    result __wrap_##name parameters { return is_refused(#name) ? (failure) : __real_##name arguments; }
+    EARLY result __wrap_##name parameters { return is_refused(#name) ? (failure) : __real_##name arguments; }
 
 REFUSABLE(int, stat, (const char *path, struct stat *st), (path, st), -1)
 REFUSABLE(int, fstat, (int file, struct stat *st), (file, st), -1)

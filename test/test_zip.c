@@ -121,6 +121,7 @@ typedef struct {
     unsigned flags;
     bool zip64_local, zip64_central; /* sizes (and offset) in zip64 fields */
     const char *local_name;          /* NULL: name */
+    bool empty_extras;               /* five fields without content in the directory */
 } member;
 
 typedef struct {
@@ -170,12 +171,14 @@ static void put_central(io_buffer *b, const member *m, size_t local) {
     put16(b, 20), put16(b, 20), put16(b, m->flags), put16(b, 0), put32(b, 0x210000);
     put32(b, io_crc32(0, m->data, size));
     put32(b, m->zip64_central ? 0xFFFFFFFFU : size), put32(b, m->zip64_central ? 0xFFFFFFFFU : size);
-    put16(b, (unsigned)strlen(m->name)), put16(b, m->zip64_central ? 6 + 28 : 6), put16(b, 2);
+    put16(b, (unsigned)strlen(m->name)), put16(b, (m->zip64_central ? 34U : 6U) + (m->empty_extras ? 20U : 0U)),
+        put16(b, 2);
     put16(b, 0), put16(b, 0), put32(b, 0);
     put32(b, m->zip64_central ? 0xFFFFFFFFU : local);
     put_string(b, m->name);
     put16(b, 0x5455), put16(b, 2), put16(b, 0);
     if (m->zip64_central) put16(b, 1), put16(b, 24), put64(b, size), put64(b, size), put64(b, local);
+    for (int i = 0; i < 5 && m->empty_extras; i++) put16(b, 0xCAFE), put16(b, 0);
     put_string(b, "hi");
 }
 
@@ -215,7 +218,7 @@ static void test_valid(void) {
     io_buffer b = {0};
     for (unsigned variant = 0; variant < 32; variant++) {
         const member members[4] = {{.name = "first/a.npy", .data = "first data", .zip64_local = (variant & 1) != 0},
-                                   {.name = "empty", .data = ""},
+                                   {.name = "empty", .data = "", .empty_extras = true},
                                    {.name = "\xC3\xA4",
                                     .data = text,
                                     .flags = (variant & 2) != 0 ? 8 : 0,
