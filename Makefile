@@ -306,7 +306,7 @@ help:
 	@echo 'make coverage   lines and branches that the tests go through, of each file; parsers: all lines'
 	@echo 'make mutants    200 small random changes of nn, vol and io: do the tests notice them? (COUNT, SEED, FILES=pattern)'
 	@echo 'make analyze    gcc -fanalyzer, clang-tidy, the tests under the sanitizers of unset memory and of threads'
-	@echo 'make planted    wrong numbers planted in a copy of the tree: does a test notice each?'
+	@echo 'make planted    wrong numbers planted in a copy of the tree: does a test notice each? (QUICK=1: a third)'
 	@echo 'make amalgamation  the library as two files (build/amalgamation), tested as compiled by gcc, clang and tcc; no heap, no stdio'
 	@echo 'make footprint  bytes of code, model, session and stack on Arm Cortex-M, and the same bits there (emulated; WEIGHTS=file)'
 	@echo 'make lint       warnings of gcc and clang as errors, and what the house rules forbid'
