@@ -67,7 +67,7 @@ count() { # title, command...: adds its last line "N passed, M failed" up
     echo "$title: $1 passed, $2 failed"
 }
 [ -z "$1" ] || count 'tests under clang -fsanitize=memory' scripts/test.sh "$1"
-[ -z "$2" ] || count 'tests under clang -fsanitize=thread' env OMP_NUM_THREADS=3 \
+[ -z "$2" ] || count 'tests under clang -fsanitize=thread' env OMP_NUM_THREADS=3 TEST_NO_LIMIT=1 \
     OMP_TOOL_LIBRARIES=libarcher.so TSAN_OPTIONS=ignore_noninstrumented_modules=1 scripts/test.sh "$2"
 [ "$skipped" -eq 0 ] || echo "$skipped skipped"
 echo "$passed passed, $failed failed"

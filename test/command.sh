@@ -171,9 +171,11 @@ want 3 'short.segfm: ' segment -i "$dir/scan.nii" -w "$dir/short.segfm" --box $b
 { printf 'X'; tail -c +2 "$dir/w.segfm"; } >"$dir/magic.segfm"
 want 3 'magic.segfm: ' segment -i "$dir/scan.nii" -w "$dir/magic.segfm" --box $box -o "$out"
 want 3 'magic.segfm: ' info "$dir/magic.segfm"
-(ulimit -f 8; $segfm segment -i "$dir/scan.nii" -w "$dir/w.segfm" --box $box -o "$dir/limit.nii" 2>"$dir/stderr")
-[ $? -eq 5 ] && grep -q 'limit.nii: cannot be written: the file would be too large' "$dir/stderr"; ok 'a limit to the size of a file does not kill' $?
-gone "$dir/limit.nii"
+if [ -z "${TEST_NO_LIMIT:-}" ]; then # the sanitizer of threads needs larger files for itself
+    (ulimit -f 8; $segfm segment -i "$dir/scan.nii" -w "$dir/w.segfm" --box $box -o "$dir/limit.nii" 2>"$dir/stderr")
+    [ $? -eq 5 ] && grep -q 'limit.nii: cannot be written: the file would be too large' "$dir/stderr"; ok 'a limit to the size of a file does not kill' $?
+    gone "$dir/limit.nii"
+fi
 want 5 'nowhere/m.nii' segment -i "$dir/scan.nii" -w "$dir/w.segfm" --box $box -o "$dir/nowhere/m.nii"
 gone "$out"; gone "$dir/never.txt"; gone "$dir/nowhere"
 cp "$dir/scan.nii" "$dir/mine.nii"; ln -s mine.nii "$dir/alias.nii"; cp "$dir/w.segfm" "$dir/mine.segfm"

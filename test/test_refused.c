@@ -58,9 +58,12 @@ void __wrap_free(void *p) {
 static const char *refused_calls[2] = {"", ""}; /* on a file */
 static int refused_reason;
 
-#ifdef __clang__
-#define EARLY __attribute__((no_sanitize("memory"))) /* that sanitizer itself calls sysconf, before it can watch */
-#else
+#ifdef __has_attribute
+#if __has_attribute(disable_sanitizer_instrumentation)
+#define EARLY __attribute__((disable_sanitizer_instrumentation)) /* sanitizers call sysconf before they can watch */
+#endif
+#endif
+#ifndef EARLY
 #define EARLY
 #endif
 
