@@ -30,7 +30,8 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from scenarios import SCENARIOS  # noqa: E402
+from scenarios import SCENARIOS  # noqa: E402  (which finds test/malformed)
+from folders import files_of, write  # noqa: E402
 
 KINDS = ("alloc", "call", "kill", "full", "locked", "random")
 OLD = b"what was here before\n"
@@ -61,23 +62,11 @@ def environment(**more):
                 ASAN_OPTIONS="exitcode=99:allocator_may_return_null=1", UBSAN_OPTIONS="print_stacktrace=1:exitcode=98", **more)
 
 
-def files_of(folder):
-    found = {}
-    for path, _, names in os.walk(folder):
-        for name in names:
-            with open(os.path.join(path, name), "rb") as f:
-                found[os.path.relpath(os.path.join(path, name), folder)] = f.read()
-    return found
-
-
 def fill(folder, files):
-    for name, data in files.items():
-        path = os.path.join(folder, name)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "wb") as f:
-            f.write(data)
+    write(folder, files)
+    for name in files:
         if name.startswith("bin/segfm"):
-            os.chmod(path, 0o755)
+            os.chmod(os.path.join(folder, name), 0o755)
 
 
 def empty(folder):

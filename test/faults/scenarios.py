@@ -1,5 +1,6 @@
 """What the command is doing when something fails: one run of each kind, on a model of some hundred parameters and scans of some
 hundred voxels, so that a run takes milliseconds. The files are made by test/malformed/build.py."""
+import gzip
 import os
 import struct
 import sys
@@ -46,7 +47,7 @@ add("convert-safe", ["convert", "x.safetensors", "-o", "new.segfm", "--half"] + 
 add("convert-back", ["convert", "w.segfm", "-o", "out.pth"], {"w.segfm": W}, old=["out.pth"])
 add("segment", ["segment", "-i", "scan.nii.gz", "-w", "w.segfm", "--box", BOX, "--click", "2,2,2,+", "--click", "0,0,0,-", "-o", "m.nii.gz",
                 "--logits", "l.nii", "--overlay", "o.png"],
-    {"w.segfm": W, "scan.nii.gz": __import__("gzip").compress(SCAN, mtime=0)}, old=["m.nii.gz", "o.png"])
+    {"w.segfm": W, "scan.nii.gz": gzip.compress(SCAN, mtime=0)}, old=["m.nii.gz", "o.png"])
 add("segment-pair", ["segment", "-i", "scan.hdr", "--box", BOX, "-o", "m.hdr"],
     {"bin/default.segfm": W, "scan.hdr": pair, "scan.img": voxels()}, beside=True, old=["m.img"])
 add("session", ["session", "-w", "w.segfm"], {"w.segfm": W, "scan.nii": SCAN, "second.nii": nifti1(voxels()[::-1])}, kind="session",

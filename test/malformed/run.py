@@ -22,6 +22,7 @@ import tempfile
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from build import weights  # noqa: E402
 from cases import CASES  # noqa: E402
+from folders import files_of, write  # noqa: E402
 
 SECONDS, MEMORY = 5, 512 << 20
 WALL = 60  # a busy machine may take long; the processor's time is what is promised
@@ -48,23 +49,6 @@ def limits(sanitized):
         if not sanitized:
             resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     return set_limits
-
-
-def files_of(folder):
-    found = {}
-    for path, _, names in os.walk(folder):
-        for name in names:
-            with open(os.path.join(path, name), "rb") as f:
-                found[os.path.relpath(os.path.join(path, name), folder)] = f.read()
-    return found
-
-
-def write(folder, files):
-    for name, data in files.items():
-        path = os.path.join(folder, name)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "wb") as f:
-            f.write(data)
 
 
 def check_session(case, out):
