@@ -3,14 +3,15 @@
    Frames: the scan (clicks, the user's box, the mask); the crop, which is the scan's foreground (every other box, the
    logits); the view, which the zoomed-out window shows at its size; the region of interest (a part of the crop); the
    windows over the region. The view is the whole crop. With a model whose window follows the box it is the box and what is
-   around it; then there is neither region nor other window. A box that the user has not given is guessed from the first click.
+   around it; then there is neither region nor other window, but there are other looks: at views of the box grown a little to one
+   side. A box that the user has not given is guessed from the first click.
 
    What stands is a function of the object's actions, box and clicks, in their order:
-     low masks     one for the zoomed-out window, one for each window of the region: what the decoder made of the box and
-                   the clicks that the window shows
+     zoomed        what the decoder made of the box and the clicks in the zoomed-out window, as logits: the mean over the looks
+     low masks     the same for each window of the region, with the clicks that the window shows
      corrections   for each click in the region, what the corrector wrote
-     logits        the low masks' mean, then the corrections in order, then the clicks (compose)
-   A click changes the low masks of the windows that show it and adds a correction, so undo decodes those windows again
+     logits        the zoomed ones, or the low masks' mean, then the corrections in order, then the clicks (compose)
+   A click changes what the decoder makes of the windows that show it and adds a correction, so undo decodes those windows again
    without it and drops the correction. */
 #include "segfm.h"
 
@@ -148,6 +149,19 @@ typedef struct slot {
 /* Slots are searched one by one, and a small model's embeddings would leave room for millions. */
 enum { MAX_SLOTS = 4096 };
 
+/* A view of the crop at the window's size. */
+typedef struct look {
+    vol_box view;    /* in the crop's coordinates */
+    vol_box box;     /* that it follows, likewise; none: it shows the whole crop */
+    bool encoded;    /* is the embedding the image's? */
+    real *image;     /* (window) */
+    real *embedding; /* (segvol_image_count) */
+} look;
+
+/* What the other looks are at: the box grown on the lower side of each axis, or on the upper one, by so many per cent of its extent.
+   Their views hold the first one's. */
+enum { LOOK_GROWTH = 10 };
+
 /* The logit that a click gives its voxel, at least: a probability of 0.99995. */
 static const real certain = 10;
 /* The logit of what the model was not shown. */
@@ -170,9 +184,10 @@ struct segfm_session {
 
     vol_shape scan, window, cropped; /* cropped: the crop's shape */
     vol_box crop;
-    vol_box view;   /* in the crop's coordinates, what the zoomed-out window shows */
-    vol_box framed; /* the box that it follows, likewise; none: it shows the whole crop */
-    bool has_volume, has_zoom_embedding;
+    bool has_volume;
+
+    look looks[SEGFM_LOOKS]; /* the first is the one that clicks and corrections know */
+    int look_count;
 
     /* The history. The current object is actions[first, cursor); redo knows actions[cursor, used), undo actions[oldest,
        cursor): what came before is forgotten. */
@@ -196,13 +211,11 @@ struct segfm_session {
     uint8_t *mask;        /* (scan) */
     uint8_t *prediction;  /* (cropped) mask of the zoom-out pass that began the object */
     uint16_t *labels;     /* (scan) objects that are finished, or NULL */
-    real *zoom_image;     /* (window) */
-    real *zoom_embedding; /* (segvol_image_count) */
-    real *zoom_low;       /* (low_voxels) */
+    real *zoomed;         /* (window) */
     real *low;            /* (windows of the whole scan, low_voxels) */
     real *corners;        /* (windows of the whole scan, 6) each one's box prompt */
     real *spare;          /* (most_touched, low_voxels) what a click makes, until nothing can cancel it */
-    int64_t *touched;     /* (most_touched) the windows of spare; −1: the zoomed-out one */
+    int64_t *touched;     /* (most_touched) the windows of spare */
     size_t touched_count;
     real *part, *part_logits; /* (window) one window of the region */
     uint8_t *part_prediction; /* (window) */
@@ -239,7 +252,6 @@ static void plan_windows(segfm_session *s, nn_arena *arena) {
         windows = nn_times(windows, (size_t)all.count[axis]);
         most_touched *= (size_t)(most < all.count[axis] ? most : all.count[axis]);
     }
-    s->zoom_low = nn_arena_reals(arena, low);
     s->low = nn_arena_reals(arena, nn_times(windows, low));
     s->corners = nn_arena_reals(arena, nn_times(windows, 6));
     s->spare = nn_arena_reals(arena, nn_times(most_touched, low));
@@ -283,6 +295,12 @@ static segfm_status plan_corrector(segfm_session *s, nn_arena *arena, segfm_erro
     return segvol_corrector_plan(&s->corrector, s->net, clicks, s->options.threads, arena, error);
 }
 
+/* How many looks an object may have. */
+static int most_looks(const segfm_session *s) {
+    if (s->net->config.frame == 0) return 1;
+    return s->options.looks > 0 ? s->options.looks : SEGFM_LOOKS;
+}
+
 /* Lays a session for scans of `shape` out in the arena. */
 static segfm_status plan(segfm_session *s, const segvol_model *net, vol_shape shape, const segfm_options *options,
                          nn_arena *arena, segfm_error *error) {
@@ -303,8 +321,11 @@ static segfm_status plan(segfm_session *s, const segvol_model *net, vol_shape sh
     s->mask = nn_arena_take(arena, scan, 1);
     s->prediction = nn_arena_take(arena, scan, 1);
     if (options->keep_objects) s->labels = nn_arena_take(arena, scan, sizeof *s->labels);
-    s->zoom_image = nn_arena_reals(arena, window);
-    s->zoom_embedding = nn_arena_reals(arena, segvol_image_count(net));
+    s->zoomed = nn_arena_reals(arena, window);
+    for (int i = 0; i < most_looks(s); i++) {
+        s->looks[i].image = nn_arena_reals(arena, window);
+        s->looks[i].embedding = nn_arena_reals(arena, segvol_image_count(net));
+    }
     s->part = nn_arena_reals(arena, window);
     s->part_logits = nn_arena_reals(arena, window);
     s->part_prediction = nn_arena_take(arena, window, 1);
@@ -327,6 +348,9 @@ static segfm_status count_bytes(const segfm_model *model, const int64_t shape[3]
         return base_fail(error, SEGFM_BAD_USAGE,
                          "session options: got %d clicks and %d threads, need 1 to 65536 and at least 0",
                          options->max_clicks, options->threads);
+    if (options->looks < 0 || options->looks > SEGFM_LOOKS)
+        return base_fail(error, SEGFM_BAD_USAGE, "session options: got %d looks, need 0 to %d", options->looks,
+                         SEGFM_LOOKS);
     if (options->click_by > SEGFM_BY_BEST || (unsigned)options->variant > SEGFM_UPSTREAM)
         return base_fail(error, SEGFM_BAD_USAGE, "session options: click_by or variant is none of its values");
     segfm_session s;
@@ -395,18 +419,32 @@ static void forget_object(segfm_session *s) {
     memset(s->mask, 0, vol_count(s->scan));
 }
 
-/* What the zoomed-out window shows from now on: a box of the crop and what is around it, or without one the whole crop. */
-static void show(segfm_session *s, vol_box box) {
-    bool whole = vol_box_is_empty(box);
-    s->framed = box;
-    s->view = whole ? vol_box_whole(s->cropped) : vol_frame(box, s->cropped, s->net->config.frame);
-    s->has_zoom_embedding = false;
-    if (whole) {
-        vol_resize_nearest(s->image, s->cropped, s->zoom_image, s->window, vol_box_whole(s->window),
-                           s->options.threads);
-    } else {
-        vol_zoom(s->image, s->cropped, s->view, s->zoom_image, s->window, s->options.threads);
-        vol_contrast(s->zoom_image, s->window, vol_zoom_box(box, s->view, s->window));
+/* A box of the crop as look i has it. */
+static vol_box grown(const segfm_session *s, vol_box box, int i) {
+    for (int axis = 0; axis < 3 && i > 0; axis++) {
+        int64_t by = ((box.hi[axis] - box.lo[axis] + 1) * LOOK_GROWTH + 50) / 100, last = s->cropped.n[axis] - 1;
+        if (i == 1) box.lo[axis] = box.lo[axis] > by ? box.lo[axis] - by : 0;
+        else box.hi[axis] = last - box.hi[axis] > by ? box.hi[axis] + by : last;
+    }
+    return box;
+}
+
+/* What the zoomed-out window shows from now on: a box of the crop and what is around it, in so many looks, or without one the
+   whole crop. */
+static void show(segfm_session *s, vol_box box, int looks) {
+    s->look_count = looks;
+    for (int i = 0; i < looks; i++) {
+        look *l = &s->looks[i];
+        l->encoded = false;
+        if (vol_box_is_empty(box)) {
+            l->box = box, l->view = vol_box_whole(s->cropped);
+            vol_resize_nearest(s->image, s->cropped, l->image, s->window, vol_box_whole(s->window), s->options.threads);
+            continue;
+        }
+        l->box = grown(s, box, i);
+        l->view = vol_frame(l->box, s->cropped, s->net->config.frame);
+        vol_zoom(s->image, s->cropped, l->view, l->image, s->window, s->options.threads);
+        vol_contrast(l->image, s->window, vol_zoom_box(l->box, l->view, s->window));
     }
 }
 
@@ -426,7 +464,7 @@ segfm_status segfm_set_volume(segfm_session *s, const float *voxels, segfm_error
     s->cropped = vol_box_shape(s->crop);
     vol_crop(s->logits, s->scan, s->crop, s->image);
     s->has_volume = true;
-    show(s, vol_box_none());
+    show(s, vol_box_none(), 1);
     for (size_t i = 0; i < s->slot_count; i++) s->slots[i].pass = 0;
     return SEGFM_OK;
 }
@@ -480,7 +518,7 @@ static vol_box followed_box(const segfm_session *s) {
 /* Does the window not show what it should with the clicks there are? */
 static bool must_move(const segfm_session *s) {
     vol_box b = follows(s) ? followed_box(s) : vol_box_none();
-    return !vol_box_is_empty(b) && memcmp(&b, &s->framed, sizeof b) != 0;
+    return !vol_box_is_empty(b) && memcmp(&b, &s->looks[0].box, sizeof b) != 0;
 }
 
 static void box_as_reals(vol_box b, real out[6]) {
@@ -488,14 +526,14 @@ static void box_as_reals(vol_box b, real out[6]) {
     for (int axis = 0; axis < 3; axis++) out[axis] = (real)b.lo[axis], out[3 + axis] = (real)b.hi[axis];
 }
 
-/* Those of the first `clicks` clicks that lie in the view, there → points. */
-static size_t zoomed_points(segfm_session *s, int clicks) {
+/* Those of the first `clicks` clicks that lie in a view, there → points. */
+static size_t points_in(segfm_session *s, vol_box view, int clicks) {
     size_t count = 0;
     for (int i = 0; i < clicks; i++) {
         vol_box at = into_crop(s, click_at(s, i)->box);
         int64_t to[3];
-        if (!holds(s->view, at)) continue;
-        vol_zoom_point(at.lo, s->view, s->window, to);
+        if (!holds(view, at)) continue;
+        vol_zoom_point(at.lo, view, s->window, to);
         s->points[count++] = (segvol_point){(real)to[0], (real)to[1], (real)to[2], click_at(s, i)->foreground};
     }
     return count;
@@ -522,29 +560,41 @@ static segfm_status go_on(const segfm_session *s, int64_t done, int64_t total, s
                      (long long)total);
 }
 
-static void decode(segfm_session *s, const real *embedding, const segvol_prompts *prompts, real *low) {
+/* → workspace.masks */
+static void decode(segfm_session *s, const real *embedding, const segvol_prompts *prompts) {
     segvol_decode(s->net, &s->workspace, embedding, prompts);
-    memcpy(low, s->workspace.masks, s->net->low_voxels * sizeof *low);
     s->report.decoded++;
 }
 
-/* The pass over the view at the window's size, with the box and the first `clicks` clicks. */
-static void decode_zoom(segfm_session *s, int clicks, real *low) {
-    if (s->has_zoom_embedding) s->report.reused++;
+/* A pass over a view at the window's size, with the box and the first `clicks` clicks → part_logits */
+static void decode_look(segfm_session *s, look *l, int clicks) {
+    if (l->encoded) s->report.reused++;
     else {
-        segvol_encode(s->net, &s->workspace, s->zoom_image, s->zoom_embedding);
-        s->has_zoom_embedding = true;
+        segvol_encode(s->net, &s->workspace, l->image, l->embedding);
+        l->encoded = true;
         s->report.encoded++;
     }
-    vol_box box = vol_box_is_empty(s->framed) ? vol_resize_box(object_box(s), s->cropped, s->window)
-                                              : vol_zoom_box(s->framed, s->view, s->window);
+    bool whole = vol_box_is_empty(l->box);
+    vol_box box =
+        whole ? vol_resize_box(object_box(s), s->cropped, s->window) : vol_zoom_box(l->box, l->view, s->window);
     real corners[6];
     box_as_reals(box, corners);
-    for (int axis = 0; axis < 3; axis++)
+    for (int axis = 0; axis < 3 && l == &s->looks[0]; axis++)
         s->report.zoom_box[axis] = box.lo[axis], s->report.zoom_box[3 + axis] = box.hi[axis];
-    segvol_prompts prompts = {s->points, zoomed_points(s, clicks),
-                              s->has_box || !vol_box_is_empty(s->framed) ? corners : NULL};
-    decode(s, s->zoom_embedding, &prompts, low);
+    segvol_prompts prompts = {s->points, points_in(s, l->view, clicks), s->has_box || !whole ? corners : NULL};
+    decode(s, l->embedding, &prompts);
+    segvol_upsample(s->net, &s->workspace, 0, s->part_logits);
+}
+
+/* All looks, with the box and the first `clicks` clicks → zoomed, in the first one's view */
+static void decode_zoom(segfm_session *s, int clicks) {
+    size_t n = s->net->window_voxels;
+    for (int i = 0; i < s->look_count; i++) {
+        decode_look(s, &s->looks[i], clicks);
+        if (i == 0) memcpy(s->zoomed, s->part_logits, n * sizeof(real));
+        else vol_rezoom(s->part_logits, s->window, s->looks[i].view, s->looks[0].view, s->options.threads, s->zoomed);
+    }
+    for (size_t i = 0; s->look_count > 1 && i < n; i++) s->zoomed[i] /= (real)s->look_count;
 }
 
 /* The part of the crop that window w shows. */
@@ -589,7 +639,8 @@ static const real *window_embedding(segfm_session *s, int64_t w) {
 static void decode_window(segfm_session *s, int64_t w, int clicks, real *low) {
     segvol_prompts prompts = {s->points, window_points(s, w, clicks), s->corners + 6 * w};
     if (!s->has_box && prompts.point_count > 0) prompts.box = NULL;
-    decode(s, window_embedding(s, w), &prompts, low);
+    decode(s, window_embedding(s, w), &prompts);
+    memcpy(low, s->workspace.masks, s->net->low_voxels * sizeof *low);
 }
 
 /* With a single window its box is the user's; with more, each one's is derived from the zoom-out prediction inside it. */
@@ -645,13 +696,14 @@ static bool lies_in(vol_box inner, vol_box outer) {
 static void compose(segfm_session *s, vol_box part, int clicks) {
     vol_box inside = s->has_region ? vol_box_intersect(part, s->region) : vol_box_none();
     if (!lies_in(part, inside)) {
-        upsample(s, s->zoom_low);
-        if (!lies_in(part, s->view)) vol_fill(s->logits, s->cropped, part, outside);
-        vol_box shown = vol_box_intersect(part, s->view);
+        vol_box view = s->looks[0].view;
+        if (!lies_in(part, view)) vol_fill(s->logits, s->cropped, part, outside);
         if (follows(s)) {
+            memcpy(s->part_logits, s->zoomed, s->net->window_voxels * sizeof(real));
             write_corrections(s, s->part_logits);
-            vol_unzoom(s->part_logits, s->window, s->view, shown, s->cropped, s->options.threads, s->logits);
-        } else vol_resize_nearest(s->part_logits, s->window, s->logits, s->cropped, part, s->options.threads);
+            vol_unzoom(s->part_logits, s->window, view, vol_box_intersect(part, view), s->cropped, s->options.threads,
+                       s->logits);
+        } else vol_resize_nearest(s->zoomed, s->window, s->logits, s->cropped, part, s->options.threads);
     }
     if (!vol_box_is_empty(inside)) {
         vol_fill(s->logits, s->cropped, inside, 0);
@@ -724,9 +776,8 @@ static int clicks_to_begin(const segfm_session *s) { return s->has_box ? 0 : 1; 
    probabilities let expect. */
 static double try_box(segfm_session *s, vol_box box) {
     double inside = 0, all = 0, count = 0;
-    show(s, box);
-    decode_zoom(s, 1, s->zoom_low);
-    upsample(s, s->zoom_low);
+    show(s, box, 1);
+    decode_look(s, &s->looks[0], 1);
     for (size_t i = 0; i < s->net->window_voxels; i++) {
         double p = (double)nn_sigmoid(s->part_logits[i]);
         all += p;
@@ -762,8 +813,9 @@ static segfm_status begin(segfm_session *s, segfm_error *error) {
     if (status != SEGFM_OK) return status;
     if (s->net->config.frame > 0 && !s->has_box && !vol_box_is_empty(prompt)) s->guessed = guess_box(s, prompt);
     vol_box framed = follows(s) ? followed_box(s) : vol_box_none();
-    if (memcmp(&framed, &s->framed, sizeof framed) != 0) show(s, framed);
-    decode_zoom(s, clicks, s->zoom_low);
+    int looks = vol_box_is_empty(framed) ? 1 : most_looks(s);
+    if (memcmp(&framed, &s->looks[0].box, sizeof framed) != 0 || s->look_count != looks) show(s, framed, looks);
+    decode_zoom(s, clicks);
     compose(s, whole, 0);
     size_t n = vol_count(s->cropped);
     for (size_t i = 0; i < n; i++) s->prediction[i] = nn_sigmoid_above_half(s->logits[i]);
@@ -802,29 +854,33 @@ static int clicks_of_zoom(const segfm_session *s) {
    lies outside of the view. Changes nothing when it is cancelled. *part: what of the crop may have changed. */
 static segfm_status decode_around(segfm_session *s, vol_box voxel, vol_box *part, segfm_error *error) {
     size_t low = s->net->low_voxels;
+    segfm_status status = SEGFM_OK;
     *part = vol_box_none();
-    s->touched_count = 0;
-    if (!holds(s->view, voxel) || (s->options.click_by & SEGFM_BY_DECODER) == 0) return SEGFM_OK;
-    if (!s->has_region || !holds(s->region, voxel)) s->touched[s->touched_count++] = -1;
-    else
-        for (int64_t w = 0; w < s->window_count; w++)
-            if (vol_window_meets(&s->windows, w, s->region.lo, voxel)) s->touched[s->touched_count++] = w;
-    for (size_t i = 0; i < s->touched_count; i++) {
-        segfm_status status = go_on(s, (int64_t)i, (int64_t)s->touched_count, error);
+    if (!holds(s->looks[0].view, voxel) || (s->options.click_by & SEGFM_BY_DECODER) == 0) return SEGFM_OK;
+    if (!s->has_region || !holds(s->region, voxel)) {
+        status = go_on(s, 0, 1, error);
         if (status != SEGFM_OK) return status;
-        if (s->touched[i] < 0) decode_zoom(s, clicks_of_zoom(s), s->spare);
-        else decode_window(s, s->touched[i], click_count(s), s->spare + i * low);
+        decode_zoom(s, clicks_of_zoom(s));
+        *part = s->looks[0].view;
+        return SEGFM_OK;
+    }
+    s->touched_count = 0;
+    for (int64_t w = 0; w < s->window_count; w++)
+        if (vol_window_meets(&s->windows, w, s->region.lo, voxel)) s->touched[s->touched_count++] = w;
+    for (size_t i = 0; i < s->touched_count; i++) {
+        status = go_on(s, (int64_t)i, (int64_t)s->touched_count, error);
+        if (status != SEGFM_OK) return status;
+        decode_window(s, s->touched[i], click_count(s), s->spare + i * low);
     }
     for (size_t i = 0; i < s->touched_count; i++) {
-        int64_t w = s->touched[i];
-        memcpy(w < 0 ? s->zoom_low : s->low + (size_t)w * low, s->spare + i * low, low * sizeof(real));
-        *part = vol_box_union(*part, w < 0 ? s->view : shown_by(s, w));
+        memcpy(s->low + (size_t)s->touched[i] * low, s->spare + i * low, low * sizeof(real));
+        *part = vol_box_union(*part, shown_by(s, s->touched[i]));
     }
     return SEGFM_OK;
 }
 
 /* Where corrections are made: the region, or without one the view. */
-static vol_box corrected_part(const segfm_session *s) { return s->has_region ? s->region : s->view; }
+static vol_box corrected_part(const segfm_session *s) { return s->has_region ? s->region : s->looks[0].view; }
 
 static bool has_corrector(const segfm_session *s) {
     return s->net->gru_count > 0 && (s->options.click_by & SEGFM_BY_CORRECTOR) != 0;
@@ -847,13 +903,14 @@ static size_t steps_of(const segfm_session *s, int clicks) {
 
 /* The logits of a window that follows the box, with the corrections and the first `clicks` clicks → part_logits */
 static void window_logits(segfm_session *s, int clicks) {
-    upsample(s, s->zoom_low);
+    vol_box view = s->looks[0].view;
+    memcpy(s->part_logits, s->zoomed, s->net->window_voxels * sizeof(real));
     write_corrections(s, s->part_logits);
     for (int i = 0; i < clicks && s->options.variant == SEGFM_SEED; i++) {
         vol_box at = into_crop(s, click_at(s, i)->box);
         int64_t to[3];
-        if (!holds(s->view, at)) continue;
-        vol_zoom_point(at.lo, s->view, s->window, to);
+        if (!holds(view, at)) continue;
+        vol_zoom_point(at.lo, view, s->window, to);
         force(&s->part_logits[(to[0] * s->window.n[1] + to[1]) * s->window.n[2] + to[2]], click_at(s, i)->foreground);
     }
 }
@@ -894,18 +951,18 @@ static void correct(segfm_session *s, vol_box *part) {
     if (follows(s)) { /* as it has learned, it works in the window */
         window_logits(s, click_count(s) - 1);
         view = (vol_view){s->part_logits, s->window, vol_box_whole(s->window)};
-        vol_zoom_point(voxel.lo, s->view, s->window, at.at);
+        vol_zoom_point(voxel.lo, s->looks[0].view, s->window, at.at);
     }
     int64_t *written = s->written + step * s->most_written;
     real *logits = s->written_logits + step * s->most_written;
     if (has_corrector(s)) s->report.corrected = (int64_t)(count = corrector_step(s, &view, &at, written, logits));
     if (spreads(s)) {
         for (size_t i = 0; i < count; i++) s->part_logits[written[i]] = logits[i];
-        count += vol_spread(s->zoom_image, s->part_logits, s->window, &at, s->options.threads, s->spread_scratch,
+        count += vol_spread(s->looks[0].image, s->part_logits, s->window, &at, s->options.threads, s->spread_scratch,
                             written + count, logits + count);
     }
     s->written_count[step] = count;
-    *part = follows(s) ? s->view : bounds_of(s, written, count);
+    *part = follows(s) ? s->looks[0].view : bounds_of(s, written, count);
     s->steps++;
 }
 
@@ -1180,7 +1237,7 @@ segfm_status segfm_labels(const segfm_session *s, uint16_t *labels, size_t count
 
 void segfm_last_report(const segfm_session *s, segfm_report *out) {
     *out = s->report;
-    vol_box box = !vol_box_is_empty(s->framed) && s->valid ? s->framed : s->valid ? object_box(s) : vol_box_none();
+    vol_box box = !s->valid ? vol_box_none() : follows(s) ? s->looks[0].box : object_box(s);
     for (int axis = 0; axis < 3; axis++) {
         out->crop[axis] = s->has_volume ? s->crop.lo[axis] : -1;
         out->crop[3 + axis] = s->has_volume ? s->crop.hi[axis] : -1;

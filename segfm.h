@@ -98,6 +98,10 @@ typedef enum segfm_variant { SEGFM_SEED, SEGFM_UPSTREAM } segfm_variant;
    window follows a box decoder and spreading, as measured in docs/training.md. */
 enum { SEGFM_BY_DECODER = 1, SEGFM_BY_CORRECTOR = 2, SEGFM_BY_SPREAD = 4, SEGFM_BY_BEST = 8 };
 
+/* At most so many looks at an object: where the window follows a box, the model looks at the box, at the box grown by a tenth on the
+   lower side of each axis, and at the box grown on the upper side; the decoder's logits are the mean of what it makes of them. */
+enum { SEGFM_LOOKS = 3 };
+
 /* Start from segfm_options_default(). */
 typedef struct segfm_options {
     int threads;    /* 0: all the machine has */
@@ -106,6 +110,7 @@ typedef struct segfm_options {
     unsigned
         click_by; /* any of SEGFM_BY_…; the corrector only where the model has one, spreading where its window follows the box */
     int max_clicks;    /* clicks that one object has room for; as many steps back are remembered */
+    int looks;         /* 1 to SEGFM_LOOKS, the more the better and slower; 0: all. 1 where the window follows no box */
     bool keep_objects; /* with room for segfm_labels: two bytes per voxel of the scan */
     /* For embeddings of windows, so that the next class or click need not encode them again. Part of segfm_session_bytes;
        rounded down to whole windows, and up to one. */

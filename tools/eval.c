@@ -732,7 +732,7 @@ static segfm_status check_labels(const char *list, segfm_error *error) {
 
 /* The options' values that are numbers, as written; NULL: not given. */
 typedef struct numbers {
-    const char *clicks, *min_voxels, *loosen, *shift;
+    const char *clicks, *min_voxels, *loosen, *shift, *looks;
 } numbers;
 
 static segfm_status read_number(const char *text, const char *option, int64_t low, int64_t high, int64_t *out,
@@ -743,7 +743,7 @@ static segfm_status read_number(const char *text, const char *option, int64_t lo
 static segfm_status read_settings(settings *o, const numbers *n, segfm_error *error) {
     static const char *const variants[] = {"seed", "upstream"};
     unsigned variant = 0;
-    int64_t steps = 5;
+    int64_t steps = 5, looks = 0;
     o->min_voxels = o->official ? 1 : 100; /* the script scores every class */
     segfm_status status = tool_need(o->csv, "--csv", error);
     if (status == SEGFM_OK && (o->pairs != NULL) == (o->images != NULL))
@@ -756,11 +756,13 @@ static segfm_status read_settings(settings *o, const numbers *n, segfm_error *er
     if (status == SEGFM_OK) status = read_number(n->min_voxels, "--min-voxels", 1, INT64_MAX, &o->min_voxels, error);
     if (status == SEGFM_OK) status = read_number(n->loosen, "--loosen", 0, MAX_LOOSEN, &o->loosen, error);
     if (status == SEGFM_OK) status = read_number(n->shift, "--shift", 0, MAX_SHIFT, &o->shift, error);
+    if (status == SEGFM_OK) status = read_number(n->looks, "--looks", 1, SEGFM_LOOKS, &looks, error);
     if (status == SEGFM_OK) status = choose(o->variant, "--variant", variants, 2, &variant, error);
     o->clicks = (int)steps;
     o->session = segfm_options_default();
     o->session.threads = o->common.threads;
     o->session.max_clicks = o->clicks > 0 ? o->clicks : 1;
+    o->session.looks = (int)looks;
     o->session.variant = variant == 0 ? SEGFM_SEED : SEGFM_UPSTREAM;
     if (!o->common.quiet) o->session.progress = tool_progress;
     if (status == SEGFM_OK && o->by != NULL) status = read_parts(o->by, &o->session.click_by, error);
@@ -777,7 +779,8 @@ segfm_status command_eval(int argc, char **argv, segfm_error *error) {
                                    {"--loosen", .value = &n.loosen}, {"--shift", .value = &n.shift},
                                    {"--no-box", .flag = &o.no_box},  {"--official", .flag = &o.official},
                                    {"--by", .value = &o.by},         {"--variant", .value = &o.variant},
-                                   {"--labels", .value = &o.labels}, {0}};
+                                   {"--labels", .value = &o.labels}, {"--looks", .value = &n.looks},
+                                   {0}};
     segfm_status status = tool_parse(argc, argv, options, NULL, 0, &o.common, error);
     if (status == SEGFM_OK) status = read_settings(&o, &n, error);
     if (status != SEGFM_OK) return status;

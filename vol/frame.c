@@ -116,21 +116,48 @@ void vol_contrast(real *image, vol_shape s, vol_box box) {
 
 /* ---- and back ------------------------------------------------------------------------------------------------ */
 
-/* Where voxel i of an axis of `out` voxels lies among `in` values: between low and low + 1, `weight` of the way. */
+/* Where a point of an axis lies among values: between low and low + 1, `weight` of the way. */
 typedef struct place {
     int64_t low, high;
     real weight;
 } place;
 
-static place place_of(int64_t i, int64_t in, int64_t out) {
-    double at = ((double)i + 0.5) * (double)in / (double)out - 0.5;
+static place place_at(double at, int64_t n) {
     if (at < 0) at = 0;
-    if (at > (double)(in - 1)) at = (double)(in - 1);
+    if (at > (double)(n - 1)) at = (double)(n - 1);
     int64_t low = (int64_t)at;
-    return (place){low, low + (low + 1 < in), (real)(at - (double)low)};
+    return (place){low, low + (low + 1 < n), (real)(at - (double)low)};
+}
+
+/* Of voxel i of `out` voxels along an axis, among `in` values. */
+static place place_of(int64_t i, int64_t in, int64_t out) {
+    return place_at(((double)i + 0.5) * (double)in / (double)out - 0.5, in);
 }
 
 static real blend(real a, real b, real weight) { return a + (b - a) * weight; }
+
+/* The four lines of values between which a line of a volume lies. */
+typedef struct bundle {
+    const real *a, *b, *c, *d;
+    place z, y;
+} bundle;
+
+static bundle bundle_of(const real *values, vol_shape s, place z, place y) {
+    return (bundle){.a = values + (z.low * s.n[1] + y.low) * s.n[2],
+                    .b = values + (z.low * s.n[1] + y.high) * s.n[2],
+                    .c = values + (z.high * s.n[1] + y.low) * s.n[2],
+                    .d = values + (z.high * s.n[1] + y.high) * s.n[2],
+                    .z = z,
+                    .y = y};
+}
+
+static real trilinear(const bundle *l, place x) {
+    real low = blend(blend(l->a[x.low], l->b[x.low], l->y.weight), blend(l->c[x.low], l->d[x.low], l->y.weight),
+                     l->z.weight);
+    real high = blend(blend(l->a[x.high], l->b[x.high], l->y.weight), blend(l->c[x.high], l->d[x.high], l->y.weight),
+                      l->z.weight);
+    return blend(low, high, x.weight);
+}
 
 void vol_unzoom(const real *values, vol_shape window, vol_box view, vol_box part, vol_shape s, int threads,
                 real *volume) {
@@ -140,20 +167,30 @@ void vol_unzoom(const real *values, vol_shape window, vol_box view, vol_box part
 #pragma omp parallel for collapse(2) num_threads(threads)
     for (int64_t z = part.lo[0]; z <= part.hi[0]; z++)
         for (int64_t y = part.lo[1]; y <= part.hi[1]; y++) {
-            place pz = place_of(z - view.lo[0], window.n[0], o.n[0]),
-                  py = place_of(y - view.lo[1], window.n[1], o.n[1]);
-            const real *a = values + (pz.low * window.n[1] + py.low) * window.n[2];
-            const real *b = values + (pz.low * window.n[1] + py.high) * window.n[2];
-            const real *c = values + (pz.high * window.n[1] + py.low) * window.n[2];
-            const real *d = values + (pz.high * window.n[1] + py.high) * window.n[2];
+            bundle lines = bundle_of(values, window, place_of(z - view.lo[0], window.n[0], o.n[0]),
+                                     place_of(y - view.lo[1], window.n[1], o.n[1]));
             real *to = volume + (z * s.n[1] + y) * s.n[2];
-            for (int64_t x = part.lo[2]; x <= part.hi[2]; x++) {
-                place px = place_of(x - view.lo[2], window.n[2], o.n[2]);
-                real low =
-                    blend(blend(a[px.low], b[px.low], py.weight), blend(c[px.low], d[px.low], py.weight), pz.weight);
-                real high = blend(blend(a[px.high], b[px.high], py.weight), blend(c[px.high], d[px.high], py.weight),
-                                  pz.weight);
-                to[x] = blend(low, high, px.weight);
-            }
+            for (int64_t x = part.lo[2]; x <= part.hi[2]; x++)
+                to[x] = trilinear(&lines, place_of(x - view.lo[2], window.n[2], o.n[2]));
+        }
+}
+
+/* Of voxel i of n in a window over the view `to`, among the n of one over the view `from`. */
+static place place_between(int64_t i, int64_t n, int axis, vol_box to, vol_box from) {
+    double extent = (double)(to.hi[axis] - to.lo[axis] + 1), from_extent = (double)(from.hi[axis] - from.lo[axis] + 1);
+    double at = (double)(to.lo[axis] - from.lo[axis]) * (double)n + ((double)i + 0.5) * extent;
+    return place_at(at / from_extent - 0.5, n);
+}
+
+void vol_rezoom(const real *values, vol_shape window, vol_box from, vol_box to, int threads, real *sum) {
+    (void)threads;
+#pragma omp parallel for collapse(2) num_threads(threads)
+    for (int64_t z = 0; z < window.n[0]; z++)
+        for (int64_t y = 0; y < window.n[1]; y++) {
+            bundle lines = bundle_of(values, window, place_between(z, window.n[0], 0, to, from),
+                                     place_between(y, window.n[1], 1, to, from));
+            real *line = sum + (z * window.n[1] + y) * window.n[2];
+            for (int64_t x = 0; x < window.n[2]; x++)
+                line[x] += trilinear(&lines, place_between(x, window.n[2], 2, to, from));
         }
 }

@@ -107,6 +107,8 @@ void vol_contrast(real *image, vol_shape s, vol_box box);
    over voxel centres, beyond the outer ones constant. */
 void vol_unzoom(const real *values, vol_shape window, vol_box view, vol_box part, vol_shape s, int threads,
                 real *volume);
+/* sum (window, over the view `to`) += the same of values (window, over the view `from`) at the centres of its voxels. */
+void vol_rezoom(const real *values, vol_shape window, vol_box from, vol_box to, int threads, real *sum);
 
 /* ---- windows.c ----------------------------------------------------------------------------------------------- */
 
