@@ -225,6 +225,8 @@ want 2 'need --pairs or --images' eval --pairs "$dir/pairs.tsv" --images "$dir" 
 want 2 'gts: goes with --images' eval --pairs "$dir/pairs.tsv" --gts "$dir" --csv "$dir/never.csv"
 want 2 'clicks: got 101' eval --pairs "$dir/pairs.tsv" --csv "$dir/never.csv" --clicks 101
 want 2 'min-voxels: got 0' eval --pairs "$dir/pairs.tsv" --csv "$dir/never.csv" --min-voxels 0
+want 2 'looks: got 4, need' eval --pairs "$dir/pairs.tsv" --csv "$dir/never.csv" --looks 4
+want 2 'looks: got 0, need' eval --pairs "$dir/pairs.tsv" --csv "$dir/never.csv" --looks 0
 want 2 'by: got gru, need one or more of decoder,corrector,spread' eval --pairs "$dir/pairs.tsv" --csv "$dir/never.csv" --by gru
 for by in '' , decoder, ,spread decoder,,spread best 'decoder spread'; do
     want 2 "by: got $by, need one or more of" eval --pairs "$dir/pairs.tsv" --csv "$dir/never.csv" --by "$by"

@@ -131,6 +131,8 @@ static void grow(int64_t box[6], const int64_t at[3]) {
     }
 }
 
+static int looks_of(const dialogue *d) { return d->options.looks > 0 ? d->options.looks : SEGFM_LOOKS; }
+
 /* The box that a session makes of a click alone (what it is made of, test_session knows). *tries: how many it has looked at. */
 static void guess(const dialogue *d, const call *click, int64_t box[6], int64_t *tries) {
     segfm_session *s = NULL;
@@ -141,7 +143,7 @@ static void guess(const dialogue *d, const call *click, int64_t box[6], int64_t 
           segfm_set_volume(s, d->voxels, NULL) == SEGFM_OK && give(s, click, NULL) == SEGFM_OK);
     segfm_last_report(s, &r);
     memcpy(box, r.box, sizeof r.box);
-    *tries = r.decoded - 1;
+    *tries = r.decoded - looks_of(d);
     segfm_session_free(s);
 }
 
@@ -190,14 +192,14 @@ static bool moves_window(const dialogue *d, int end) {
            after > before;
 }
 
-/* How often the decoder runs for a window that follows the box: once for a click that it shows, for none beside it; where the
-   object is made anew, once for the box and once for each of its clicks that the window shows by now; and for what a guess looks at. */
+/* How often the decoder runs for a window that follows the box: in all looks for a click that it shows, for none beside it; where the
+   object is made anew, for the box and for each of its clicks that the window shows by now; and for what a guess looks at. */
 static int64_t most_decoded(const dialogue *d, const int64_t view[6], bool anew) {
     int first = object_start(d);
     int64_t shown = 0, box[6], tries;
     first_box(d, d->cursor, box, &tries);
     for (int i = first + 1; i < d->cursor; i++) shown += is_in(d->calls[i].at, view);
-    return anew ? 1 + tries + shown : 1;
+    return anew ? tries + looks_of(d) * (1 + shown) : looks_of(d);
 }
 
 /* Outside of what the window shows there are the clicks and nothing else; inside there are logits of the network. */
@@ -220,9 +222,9 @@ static void check_view(const dialogue *d, bool moved, bool click) {
     if (!follows) return;
     bool decodes = (d->options.click_by & SEGFM_BY_CORRECTOR) == 0; /* CORRECTOR alone: no click is decoded */
     bool begins = d->cursor - object_start(d) == 1, guessed = d->calls[object_start(d)].kind == CLICK;
-    int64_t most = decodes ? most_decoded(d, view, moved || begins || !click) : 1;
+    int64_t most = decodes ? most_decoded(d, view, moved || begins || !click) : looks_of(d);
     CHECK(r.windows == 0 && r.region[0] == -1 && (r.decoded <= most || (guessed && !decodes)));
-    if (moved) CHECK(guessed ? r.decoded >= most : r.encoded == 1 && r.decoded == most);
+    if (moved) CHECK(guessed ? r.decoded >= most : r.encoded == looks_of(d) && r.decoded == most);
 }
 
 /* A session that hears the object's calls and nothing else shows the same bits. */
@@ -393,7 +395,7 @@ static float *made_scan(void) {
     return voxels;
 }
 
-/* With models whose window follows the box: a little around it, a quarter, more than there is. */
+/* With models whose window follows the box: a little around it, a quarter, more than there is; in all looks, one, two. */
 static void test_framed(const float *voxels, int calls) {
     static const unsigned frames[] = {25, 25, 1, 300};
     for (size_t i = 0; i < sizeof frames / sizeof frames[0]; i++) {
@@ -401,6 +403,7 @@ static void test_framed(const float *voxels, int calls) {
         segfm_options o = segfm_options_default();
         if (i == 2) o.click_by = SEGFM_BY_CORRECTOR, o.cache_bytes = 0;
         if (i == 3) o.variant = SEGFM_UPSTREAM;
+        o.looks = i == 1 ? 1 : i == 3 ? 2 : 0;
         bool moved = test_dialogue(model, frames[i], voxels, o, 7 + i, 4 * calls);
         CHECK(calls < 120 || moved);
         segfm_model_close(model);

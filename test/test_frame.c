@@ -471,6 +471,45 @@ static void test_unzoom_exactly(void) {
     free(values), free(more);
 }
 
+/* Where the centre of a window's voxel i of n lies along the axis of a view, in voxels of the volume. */
+static double centre_of(int64_t i, int64_t n, vol_box view, int axis) {
+    return (double)view.lo[axis] - 0.5 + ((double)i + 0.5) * (double)(view.hi[axis] - view.lo[axis] + 1) / (double)n;
+}
+
+/* Values that rise evenly along each axis of the volume are, in a window over another view, what they are there; beyond the outer
+   centres they stay. They are added to what was there. Over the same view nothing moves; threads change no bit. */
+static void test_rezoom(void) {
+    static const double slope[3] = {3, -2, 0.5};
+    static const vol_box views[][2] = {{{{2, 3, 1}, {12, 16, 30}}, {{4, 3, 6}, {9, 16, 26}}},  /* inside, at a border */
+                                       {{{0, 1, 2}, {6, 31, 9}}, {{0, 1, 2}, {6, 31, 9}}},     /* the same */
+                                       {{{4, 0, 7}, {20, 25, 8}}, {{4, 9, 7}, {20, 9, 8}}}};   /* one voxel wide */
+    static const vol_shape window = {{5, 7, 9}};
+    const double tolerance = sizeof(real) == sizeof(float) ? 1e-4 : 1e-12;
+    for (size_t k = 0; k < sizeof views / sizeof views[0]; k++) {
+        vol_box from = views[k][0], to = views[k][1];
+        real values[5 * 7 * 9], want[5 * 7 * 9], got[5 * 7 * 9], again[5 * 7 * 9];
+        for (int64_t i = 0; i < 5 * 7 * 9; i++) {
+            const int64_t at[3] = {i / 63, i / 9 % 7, i % 9};
+            double value = 0, moved = 100;
+            for (int axis = 0; axis < 3; axis++) {
+                int64_t n = window.n[axis];
+                double x = centre_of(at[axis], n, to, axis), first = centre_of(0, n, from, axis),
+                       last = centre_of(n - 1, n, from, axis);
+                value += slope[axis] * centre_of(at[axis], n, from, axis);
+                moved += slope[axis] * (x < first ? first : x > last ? last : x);
+            }
+            values[i] = (real)value, want[i] = (real)moved, got[i] = again[i] = 100;
+        }
+        vol_rezoom(values, window, from, to, 1, got);
+        CHECK_CLOSE("what rises evenly", got, want, 5 * 7 * 9, tolerance, 0);
+        vol_rezoom(values, window, from, to, 3, again);
+        CHECK(memcmp(got, again, sizeof got) == 0);
+        memset(got, 0, sizeof got);
+        vol_rezoom(values, window, from, to, 2, got);
+        if (k == 1) CHECK(memcmp(got, values, sizeof got) == 0);
+    }
+}
+
 int main(void) {
     test_cells_partition();
     test_cell_shares();
@@ -485,5 +524,6 @@ int main(void) {
     test_contrast_of_nothing();
     test_unzoom();
     test_unzoom_exactly();
+    test_rezoom();
     return test_summary();
 }

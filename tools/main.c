@@ -83,7 +83,7 @@ static const command commands[] = {
     {"eval", command_eval, "boxes and simulated clicks on labelled scans: how good is the model?",
      "segfm eval (--pairs LIST.tsv | --images DIR [--gts DIR]) [-w W] [--clicks 5] --csv OUT.csv [--official]\n"
      "           [--save DIR] [--min-voxels 100] [--labels L,L…] [--loosen P] [--shift N] [--no-box]\n"
-     "           [--by decoder,corrector,spread] [--variant seed]\n\n"
+     "           [--by decoder,corrector,spread] [--looks 3] [--variant seed]\n\n"
      "  For every class of every case: a box, then clicks, each in the middle of the largest error that is left. "
      "After\n"
      "  each step DSC, NSD (2 mm), HD95, ASD (mean of both ways) of the class by itself, into a row of OUT.csv:\n"
@@ -114,6 +114,7 @@ static const command commands[] = {
      "whose\n"
      "                  mean DSC is at most 0.2; no boxes in the file: nothing found at step 0\n"
      "  --by PARTS      what clicks go through: some of decoder,corrector,spread (default: what suits the model)\n"
+     "  --looks N       at the box, where the window follows one: 1, 2 or 3 (default)\n"
      "  --variant V     seed (default) or upstream (corrections as the published code makes them)\n\n"
      "  The box where a file has none: z from the object's first to its last slice, x and y from its middle slice (of "
      "those\n"
