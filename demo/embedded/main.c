@@ -116,6 +116,7 @@ int main(void) {
     segfm_options options = segfm_options_default();
     options.threads = 1;
     options.max_clicks = 4;
+    options.looks = 1;
     options.cache_bytes = 0; /* room for the embedding of one window */
     if (segfm_model_need(weights, size, NULL, &model_bytes, &error) != SEGFM_OK) return fail(&error);
     say_number("weights file", size, 10);
