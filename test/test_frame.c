@@ -480,9 +480,9 @@ static double centre_of(int64_t i, int64_t n, vol_box view, int axis) {
    centres they stay. They are added to what was there. Over the same view nothing moves; threads change no bit. */
 static void test_rezoom(void) {
     static const double slope[3] = {3, -2, 0.5};
-    static const vol_box views[][2] = {{{{2, 3, 1}, {12, 16, 30}}, {{4, 3, 6}, {9, 16, 26}}},  /* inside, at a border */
-                                       {{{0, 1, 2}, {6, 31, 9}}, {{0, 1, 2}, {6, 31, 9}}},     /* the same */
-                                       {{{4, 0, 7}, {20, 25, 8}}, {{4, 9, 7}, {20, 9, 8}}}};   /* one voxel wide */
+    static const vol_box views[][2] = {{{{2, 3, 1}, {12, 16, 30}}, {{4, 3, 6}, {9, 16, 26}}}, /* inside, at a border */
+                                       {{{0, 1, 2}, {6, 31, 9}}, {{0, 1, 2}, {6, 31, 9}}},    /* the same */
+                                       {{{4, 0, 7}, {20, 25, 8}}, {{4, 9, 7}, {20, 9, 8}}}};  /* one voxel wide */
     static const vol_shape window = {{5, 7, 9}};
     const double tolerance = sizeof(real) == sizeof(float) ? 1e-4 : 1e-12;
     for (size_t k = 0; k < sizeof views / sizeof views[0]; k++) {

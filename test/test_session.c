@@ -432,8 +432,7 @@ static void test_framed_part(const segfm_model *framed) {
     const int64_t box[6] = {2, 3, 5, 7, 14, 28};
     float *small_voxels = tiled(1), *voxels = tiled(2), *want = malloc(TILE * sizeof *want),
           *got = malloc(TILE * sizeof *got), *logits = malloc(8 * TILE * sizeof *logits);
-    segfm_session *alone = session_of(framed, tile, 1, small_voxels),
-                  *part = session_of(framed, tiles, 1, voxels);
+    segfm_session *alone = session_of(framed, tile, 1, small_voxels), *part = session_of(framed, tiles, 1, voxels);
     segfm_report report;
     int64_t moved[6];
     for (int i = 0; i < 6; i++) moved[i] = box[i] + at[i % 3];
@@ -740,7 +739,8 @@ static void test_framed_contrast(const segfm_model *framed) {
     real *first = malloc(TILE * sizeof *first);
     for (size_t i = 0; i < 2; i++) {
         want[i] = malloc(8 * TILE * sizeof *want[i]);
-        mean_of_looks(&n, voxels, boxes[i], SEGFM_LOOKS, want[i], &view[i], &inside[i]); /* the first look is the last made */
+        mean_of_looks(&n, voxels, boxes[i], SEGFM_LOOKS, want[i], &view[i],
+                      &inside[i]); /* the first look is the last made */
         if (i == 0) memcpy(first, n.image, TILE * sizeof *first);
     }
     CHECK(memcmp(&view[0], &view[1], sizeof view[0]) == 0);

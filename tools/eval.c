@@ -772,14 +772,22 @@ static segfm_status read_settings(settings *o, const numbers *n, segfm_error *er
 segfm_status command_eval(int argc, char **argv, segfm_error *error) {
     settings o = {0};
     numbers n = {0};
-    const tool_option options[] = {{"--pairs", .value = &o.pairs},   {"--images", .value = &o.images},
-                                   {"--gts", .value = &o.gts},       {"-w", .value = &o.weights},
-                                   {"--clicks", .value = &n.clicks}, {"--csv", .value = &o.csv},
-                                   {"--save", .value = &o.save},     {"--min-voxels", .value = &n.min_voxels},
-                                   {"--loosen", .value = &n.loosen}, {"--shift", .value = &n.shift},
-                                   {"--no-box", .flag = &o.no_box},  {"--official", .flag = &o.official},
-                                   {"--by", .value = &o.by},         {"--variant", .value = &o.variant},
-                                   {"--labels", .value = &o.labels}, {"--looks", .value = &n.looks},
+    const tool_option options[] = {{"--pairs", .value = &o.pairs},
+                                   {"--images", .value = &o.images},
+                                   {"--gts", .value = &o.gts},
+                                   {"-w", .value = &o.weights},
+                                   {"--clicks", .value = &n.clicks},
+                                   {"--csv", .value = &o.csv},
+                                   {"--save", .value = &o.save},
+                                   {"--min-voxels", .value = &n.min_voxels},
+                                   {"--loosen", .value = &n.loosen},
+                                   {"--shift", .value = &n.shift},
+                                   {"--no-box", .flag = &o.no_box},
+                                   {"--official", .flag = &o.official},
+                                   {"--by", .value = &o.by},
+                                   {"--variant", .value = &o.variant},
+                                   {"--labels", .value = &o.labels},
+                                   {"--looks", .value = &n.looks},
                                    {0}};
     segfm_status status = tool_parse(argc, argv, options, NULL, 0, &o.common, error);
     if (status == SEGFM_OK) status = read_settings(&o, &n, error);

@@ -152,8 +152,8 @@ static bundle bundle_of(const real *values, vol_shape s, place z, place y) {
 }
 
 static real trilinear(const bundle *l, place x) {
-    real low = blend(blend(l->a[x.low], l->b[x.low], l->y.weight), blend(l->c[x.low], l->d[x.low], l->y.weight),
-                     l->z.weight);
+    real low =
+        blend(blend(l->a[x.low], l->b[x.low], l->y.weight), blend(l->c[x.low], l->d[x.low], l->y.weight), l->z.weight);
     real high = blend(blend(l->a[x.high], l->b[x.high], l->y.weight), blend(l->c[x.high], l->d[x.high], l->y.weight),
                       l->z.weight);
     return blend(low, high, x.weight);
