@@ -150,8 +150,8 @@ static void test_against_lists(void) {
 
 /* A NaN is neither uncertain nor inside. */
 static void test_nan(void) {
-    real logits[8] = {(real)NAN, 0, (real)NAN, 1, -1, (real)NAN, (real)INFINITY, -(real)INFINITY};
-    vol_view v = {logits, {{2, 2, 2}}, {{0, 0, 0}, {1, 1, 1}}};
+    real logits[24] = {(real)NAN, 0, (real)NAN, 1, -1, (real)NAN, (real)INFINITY, -(real)INFINITY};
+    vol_view v = {logits, {{2, 3, 4}}, {{0, 0, 0}, {1, 2, 3}}};
     vol_point_click click = {{0, 0, 0}, 0};
     check_samples(&v, VOL_SEED, &click, 1, NULL, 3, v.shape);
     check_samples(&v, VOL_UPSTREAM, &click, 1, NULL, 3, v.shape);
