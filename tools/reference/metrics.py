@@ -211,7 +211,7 @@ def blobs(rng, shape, share, smooth):
 def cases(rng, number):
     for i in range(number):
         shape = tuple(int(v) for v in rng.integers(1, [14, 40, 45]))
-        spacing = [1.0, 1.0, 1.0] if i % 3 == 0 else [round(float(v), 3) for v in rng.uniform(0.3, 5, 3)]
+        spacing = [2.0, 1.0, 3.0] if i % 3 == 0 else [round(float(v), 3) for v in rng.uniform(0.3, 5, 3)]
         truth = blobs(rng, shape, rng.uniform(0.02, 0.6), rng.uniform(0, 3))
         prediction = truth ^ blobs(rng, shape, rng.uniform(0.005, 0.3), rng.uniform(0, 2))
         if i % 11 == 0:

@@ -66,9 +66,9 @@ def made_cases(segfm, weights, folder):
     """Bodies with bright and less bright organs; the truth is never quite what is bright."""
     random = np.random.default_rng(11)
     cases = []
-    plans = [((24, 45, 90), (0.8, 0.9, 2.5), 3, True), ((13, 64, 50), (1.2, 1.2, 5), 1, True),
-             ((40, 37, 41), (1, 1, 1), 2, False), ((9, 17, 70), (0.5, 1.7, 3), 4, True),
-             ((30, 60, 62), (2.1, 0.7, 0.7), 2, True)]
+    plans = [((24, 45, 90), (0.8, 0.9, 2.5), 3, True), ((13, 64, 50), (1.2, 1.1, 5), 1, True),
+             ((40, 37, 41), (1, 1.5, 2), 2, False), ((9, 17, 70), (0.5, 1.7, 3), 4, True),
+             ((30, 60, 62), (2.1, 0.7, 0.6), 2, True)]
     for number, (shape, spacing, classes, has_boxes) in enumerate(plans):
         centre, radius = np.array(shape) / 2, np.array(shape) * 0.46
         image = random.uniform(0, 6, shape) + 50 * make_fixtures.ellipsoid(shape, centre, radius)
