@@ -525,6 +525,7 @@ static const op ops[] = {
     ATTENTION(1, 1, 1, 1),
     ATTENTION(7, 37, 3, 5),
     ATTENTION(300, 33, 2, 20),
+    ATTENTION(1200, 90, 6, 20), /* work for several threads */
     ATTENTION(5, 259, 2, 17),
     ATTENTION(33, 7, 1, 260),
     ELEMENTS(gelu, 3001, 5),
