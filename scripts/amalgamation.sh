@@ -12,24 +12,13 @@ build=$1 cc=$2
 out=build/amalgamation
 source=$out/segfm_amalgamation.c
 mkdir -p "$out" && rm -f "$out"/*.o
-passed=0 failed=0 skipped=0
 export OMP_WAIT_POLICY=passive
 warnings='-std=c11 -Wall -Wextra -pedantic -Wshadow -Wconversion -Wstrict-prototypes -Wvla -Werror'
 bare='-DSEGFM_NO_MALLOC -DNDEBUG -DNN_GENERIC -fno-stack-protector'
 compilers='gcc clang tcc'
 embedded_hashes='eb557b90237cdd3d e025f997b288b168' # of the logits and of the mask
 tests='base weights segvol corrector sampling session dialogue hostile'
-
-check() { # title, file with what was found: passes when that is empty
-    if [ -s "$2" ]; then
-        failed=$((failed + 1))
-        echo "failed: $1"
-        head -n 20 "$2" | cut -c 1-200 | sed 's/^/    /'
-    else
-        passed=$((passed + 1))
-        echo "passed: $1"
-    fi
-}
+. scripts/checks.sh
 found=$out/found
 
 files=$(python3 scripts/amalgamate.py "$out") || exit 1
@@ -38,11 +27,7 @@ echo "$(wc -l <"$source") lines from $(echo "$files" | wc -w) files: $files"
 # ---- it compiles ------------------------------------------------------------------------------------------------------
 available=
 for compiler in $compilers; do
-    if ! command -v $compiler >/dev/null 2>&1; then
-        skipped=$((skipped + 1))
-        echo "skipped: no $compiler"
-        continue
-    fi
+    have $compiler "$compiler compiles it" || continue
     available="$available $compiler"
     case $compiler in
     tcc) $compiler -std=c11 -Wall -Werror -c "$source" -o "$out/$compiler.o" ;; # the others' warnings it does not have
@@ -102,6 +87,4 @@ for compiler in $available; do
 done
 
 rm -f "$found"
-[ "$skipped" -eq 0 ] || echo "$skipped skipped"
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+finish

@@ -5,7 +5,7 @@
 cd "$(dirname "$0")/.." || exit 1
 out=build/analyze
 mkdir -p "$out"
-passed=0 failed=0 skipped=0
+. scripts/checks.sh
 sources=$(git ls-files 'base/*.c' 'io/*.c' 'weights/*.c' 'nn/*.c' 'vol/*.c' 'train/*.c' 'tools/*.c' segfm.c)
 grep -v '^#' scripts/analyze.txt | grep . >"$out/known"
 
@@ -21,11 +21,6 @@ judge() { # title, file of findings: each is known, or shown
         echo "passed: $1 ($(wc -l <"$2") known)"
     fi
 }
-missing() { # tool, title
-    command -v "$1" >/dev/null 2>&1 && return 1
-    skipped=$((skipped + 1))
-    echo "skipped: $2: no $1"
-}
 each() { # command of one source: its findings, two sources at a time; base.c defines what analyze.h replaces
     printf '%s\n' $sources | xargs -P "${JOBS:-2}" -I {} sh -c "include='-include scripts/analyze.h'
         [ {} != base/base.c ] || include=
@@ -35,12 +30,12 @@ flags='-std=c11 -D_POSIX_C_SOURCE=200809L -O1'
 : >"$out/needed"
 
 # file:line: text [check], without the column: a finding keeps its name when a line before it grows, lines are cut below
-missing gcc 'gcc -fanalyzer' || {
+have gcc 'gcc -fanalyzer' && {
     each "gcc $flags -fanalyzer -fanalyzer-verbosity=0 \$include -c {} -o /dev/null 2>&1" |
         sed -n 's/^\([a-z_./]*\):[0-9]*:[0-9]*: warning: \(.*\)$/\1: \2/p' | sort -u >"$out/gcc"
     judge 'gcc -fanalyzer' "$out/gcc"
 }
-missing clang-tidy 'clang-tidy' || {
+have clang-tidy 'clang-tidy' && {
     each "clang-tidy --quiet {} -- $flags \$include" |
         sed -n 's/^\([^ :]*\):[0-9]*:[0-9]*: \(warning\|error\): \(.*\)$/\1: \3/p' | sed "s|^$PWD/||" | sort -u >"$out/tidy"
     judge 'clang-tidy (.clang-tidy: what it looks for)' "$out/tidy"
@@ -69,6 +64,4 @@ count() { # title, command...: adds its last line "N passed, M failed" up
 [ -z "$1" ] || count 'tests under clang -fsanitize=memory' scripts/test.sh "$1"
 [ -z "$2" ] || count 'tests under clang -fsanitize=thread' env OMP_NUM_THREADS=3 TEST_NO_LIMIT=1 \
     OMP_TOOL_LIBRARIES=libarcher.so TSAN_OPTIONS=ignore_noninstrumented_modules=1 scripts/test.sh "$2"
-[ "$skipped" -eq 0 ] || echo "$skipped skipped"
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ] && [ "$skipped" -eq 0 ]
+finish && [ "$skipped" -eq 0 ]

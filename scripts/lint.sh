@@ -4,24 +4,7 @@
 cd "$(dirname "$0")/.." || exit 1
 out=build/lint
 mkdir -p "$out"
-passed=0 failed=0 skipped=0
-
-check() { # title, file with what was found: passes when that is empty
-    if [ -s "$2" ]; then
-        failed=$((failed + 1))
-        echo "failed: $1"
-        head -n 30 "$2" | cut -c 1-200 | sed 's/^/    /'
-    else
-        passed=$((passed + 1))
-        echo "passed: $1"
-    fi
-}
-have() { # tool, title
-    command -v "$1" >/dev/null 2>&1 && return
-    skipped=$((skipped + 1))
-    echo "skipped: $2: no $1"
-    return 1
-}
+. scripts/checks.sh
 found=$out/found
 sources=$(git ls-files --cached --others --exclude-standard '*.c' '*.h')
 
@@ -154,6 +137,4 @@ for script in scripts/*.sh test/*.sh; do sh -n "$script"; done >"$found" 2>&1
 check 'scripts can be read by the shell' "$found"
 
 rm -f "$found"
-[ "$skipped" -eq 0 ] || echo "$skipped skipped"
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+finish

@@ -14,24 +14,16 @@ import tempfile
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:0] = [HERE, os.path.join(HERE, '..', 'test', 'malformed')]
+sys.path[:0] = [HERE, os.path.join(HERE, '..', 'test', 'malformed'), os.path.join(HERE, '..', 'tools', 'reference')]
 import build  # noqa: E402
+import checks  # noqa: E402
 import soak  # noqa: E402
+from checks import check  # noqa: E402
 
 MEMORY = ('anonymous', 'VmRSS', 'VmHWM', 'VmSize')  # only the first is exact: the kernel counts the others in lots of up to 64 pages
 GROWTH, PAGES = 0.01, 64  # of memory between the second quarter of the way and the last: a share, and so many pages besides
 LEAST_ACTS = 400    # so that each quarter has seen everything, however slow the machine is
 DESCRIPTORS = 24    # that predict may have open at once
-
-passed = failed = 0
-
-
-def check(holds, what):
-    global passed, failed
-    passed += bool(holds)
-    failed += not holds
-    if not holds:
-        print('failed:', what)
 
 
 def look(pid):
@@ -106,8 +98,7 @@ def live_session(segfm, folder, seconds, seed):
     answer = dialogue.session.ask('quit')
     check(answer['ok'] and dialogue.session.end() == 0, 'session: it ends well')
     check(dialogue.failed == 0, f'session: {dialogue.failed} answers were wrong')
-    global passed
-    passed += dialogue.passed
+    checks.passed += dialogue.passed
 
 
 def case_file(shape, seed):
@@ -171,8 +162,7 @@ def main():
         if amount[0] > 0:
             with tempfile.TemporaryDirectory() as folder:
                 life(segfm, folder, *amount)
-    print(f'{passed} passed, {failed} failed')
-    return failed > 0
+    return checks.finish()
 
 
 if __name__ == '__main__':

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """mutants.py [COUNT [SEED]]: do the tests notice when the code is wrong? Changes one place of nn, vol or io at a time, compiles what
 depends on it, and runs the tests until one turns red. First all changes with the tests named for the source, then what is left with
-all tests that link it, the fast ones first, and in the builds with tiny tiles and in double. What none notices survives and is printed.
+all tests that link it, the fast ones first, and in the builds with tiny tiles, in double, and with three threads. What none notices survives and is
+printed. A test that includes a changed header is compiled anew with it.
 
 A change: a constant one more or less, + for −, && for ||, < for <= and so on, a sign or a "not" lost. One that does not compile or gives the same
 object code is none, and another is drawn. test/mutants.txt lists changes that no test can notice, each with its reason.
 
 What is found goes to build/mutants/results.tsv and is not done again, but for survivors with RETRY=1. FILES: a pattern, only sources
-that match. BUILDS: those in which tests run, "float tiny double". Ends well when 90 % are killed. Last line: N passed, N failed."""
+that match. BUILDS: those in which tests run, "float tiny double threads". Ends well when 90 % are killed. Last line: N passed, N failed."""
 import filecmp
 import glob
 import json
@@ -28,8 +29,8 @@ RESULTS = os.path.join(WORK, 'results.tsv')
 KNOWN = os.path.join(ROOT, 'test', 'mutants.txt')
 NEED = 90  # per cent
 TINY = 'CFLAGS=-DNN_TEST_MR=3 -DNN_MC=5 -DNN_KC=256 -DSEGFM_TINY'
-BUILDS = {'float': [], 'tiny': ['ISA=generic', TINY], 'double': ['REAL=double']}
-WANTED = os.environ.get('BUILDS', 'float tiny double').split()
+BUILDS = {'float': [], 'tiny': ['ISA=generic', TINY], 'double': ['REAL=double'], 'threads': ['OMP=1']}
+WANTED = os.environ.get('BUILDS', 'float tiny double threads').split()
 # Tests of a source beside the one that is named like it.
 BY_ROOM = {'nn/segvol/': ['segvol', 'corrector', 'network', 'windows'], 'nn/': ['backward', 'segvol'], 'vol/': ['session', 'eval', 'windows'],
            'io/': ['file', 'zip', 'weights', 'refused']}
@@ -131,7 +132,7 @@ class Build:
         subprocess.run(make + libraries + [self.folder + '/segfm'], cwd=tree, check=True, stdout=subprocess.DEVNULL)
         plan = subprocess.run(make + ['-n', '-B', 'tests'], cwd=tree, check=True, stdout=subprocess.PIPE, text=True).stdout
         self.built = max(os.path.getmtime(os.path.join(tree, lib)) for lib in libraries)
-        self.compile, self.link = {}, {}  # source: command that makes its object; test: command
+        self.compile, self.link, self.own = {}, {}, {}  # source: command that makes its object; test: command, and that of its own object
         for line in plan.split('\n'):
             words = shlex.split(line) if ' -o ' in line else []
             if '-c' in words:
@@ -151,9 +152,10 @@ class Build:
             if test != 'segfm':
                 words, source = self.link[test], f'test/{test}.c'
                 target = self.object(source)
+                self.own[test] = words[:words.index(source)] + ['-c', source, '-o', target]
                 if self.is_stale(target):
                     os.makedirs(os.path.dirname(os.path.join(tree, target)), exist_ok=True)
-                    subprocess.run(words[:words.index(source)] + ['-c', source, '-o', target], cwd=tree, check=True)
+                    subprocess.run(self.own[test], cwd=tree, check=True)
                 words[words.index(source)] = target
                 words[words.index('-o') + 1] = f'{self.scratch}/test/{test}'
                 members = self.keep('members', test, lambda: self.prepare(test))
@@ -166,13 +168,16 @@ class Build:
         return self.built if test == 'command' else max(self.built, os.path.getmtime(os.path.join(self.tree, self.object(f'test/{test}.c'))))
 
     def is_stale(self, path):
-        """Older than what it was made of, by the .d beside it."""
+        """Older than what it was made of."""
         path = os.path.join(self.tree, path)
         if not os.path.exists(path):
             return True
-        with open(path[:-2] + '.d') as file:
-            used = file.read().split(':', 1)[1].replace('\\\n', ' ').split('\n')[0].split()
-        return any(os.path.getmtime(os.path.join(self.tree, name)) > os.path.getmtime(path) for name in used)
+        return any(os.path.getmtime(os.path.join(self.tree, name)) > os.path.getmtime(path) for name in self.used(path))
+
+    def used(self, path):
+        """What an object was made of, by the .d beside it."""
+        with open(os.path.join(self.tree, path[:-2] + '.d')) as file:
+            return [os.path.normpath(name) for name in file.read().split(':', 1)[1].replace('\\\n', ' ').split('\n')[0].split()]
 
     def keep(self, kind, test, make):
         """What make() gives, once for each program; kept in a file."""
@@ -216,7 +221,8 @@ class Build:
         with tempfile.TemporaryDirectory() as scratch:
             command = ['sh', 'test/command.sh', f'{folder}/segfm'] if test == 'command' else [f'{folder}/test/{test}']
             process = subprocess.Popen(command, cwd=self.tree, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                                       env=dict(os.environ, TMPDIR=scratch), preexec_fn=limits, start_new_session=True)
+                                       env=dict(os.environ, TMPDIR=scratch, OMP_NUM_THREADS='3', OMP_WAIT_POLICY='passive'),
+                                       preexec_fn=limits, start_new_session=True)
             try:
                 code = process.wait(timeout=3600)
             except subprocess.TimeoutExpired:
@@ -231,12 +237,7 @@ class Build:
     def dependents(self, source):
         if source.endswith('.c'):
             return [source]
-        found = []
-        for unit in self.compile:
-            with open(os.path.join(self.tree, self.object(unit)[:-2] + '.d')) as file:
-                if source in map(os.path.normpath, file.read().split()):
-                    found.append(unit)
-        return found
+        return [unit for unit in self.compile if source in self.used(self.object(unit))]
 
     def rebuild(self, units):
         """Compiles these into the scratch folder: 'same' code, or 'bad' C, or a map of objects to those that take their places."""
@@ -260,7 +261,12 @@ class Build:
                 os.remove(path)
             subprocess.run(['ar', 'rcs', os.path.join(self.scratch, name)] + [changed.get(m, m) for m in members], cwd=self.tree, check=True)
 
-    def relink(self, name, changed):
+    def relink(self, name, changed, source):
+        if name != 'segfm' and source in self.used(self.own[name][-1]):  # a header of its own
+            target = f'{self.scratch}/test/{name}.o'
+            if subprocess.run(self.own[name][:-1] + [target, '-w'], cwd=self.tree, stderr=subprocess.DEVNULL).returncode != 0:
+                return False
+            changed = dict(changed, **{self.own[name][-1]: target})
         words = [w.replace(self.folder + '/lib', self.scratch + '/lib') for w in self.link[name]]
         if name == 'segfm':
             words[words.index('-o') + 1] = self.scratch + '/segfm'
@@ -270,7 +276,8 @@ class Build:
     def order(self, source, units, named):
         """The tests that could notice: those named for the source, or the others, the fast ones first."""
         objects = {os.path.basename(self.object(u)) for u in units}
-        could = [t for t in self.members if self.members[t] is None or self.members[t] & objects]
+        could = [t for t in self.members if self.members[t] is None or self.members[t] & objects or
+                 t != 'command' and source in self.used(self.own[t][-1])]
         stem = re.sub(r'.*/|\.[ch]$', '', source)
         first = [stem] + BY_SOURCE.get(source, []) + next(tests for room, tests in BY_ROOM.items() if source.startswith(room))
         rank = {'test_' + name: i for i, name in reversed(list(enumerate(first)))}
@@ -284,10 +291,10 @@ class Build:
         for test in self.order(source, units, named):
             seconds = self.seconds(test)
             if self.members[test] is None and not linked:
-                linked = self.relink('segfm', changed)
+                linked = self.relink('segfm', changed, source)
                 if not linked:
                     return 'the linker'
-            if test != 'command' and not self.relink(test, changed):
+            if test != 'command' and not self.relink(test, changed, source):
                 return 'the linker'
             if not self.run(test, self.scratch, int(4 + 10 * seconds)):
                 return f'{self.name} {test}'

@@ -4,11 +4,11 @@
 set -u
 build=$1 double=$2 full=${3-}
 golden=${SEGFM_GOLDEN-../shared/golden}
-packages='python3-torch python3-nibabel python3-scipy libopenblas0-pthread'
+packages='python3-torch python3-nibabel python3-scipy python3-skimage libopenblas0-pthread'
 python=${PYTHON-/usr/bin/python3}
 passed=0 failed=0
 
-able() { "$python" -c 'import torch, nibabel, scipy' 2>/dev/null; }
+able() { "$python" -c 'import torch, nibabel, scipy, skimage' 2>/dev/null; }
 if ! able || ! ls /usr/lib/*/openblas-pthread/libopenblas.so.0 >/dev/null 2>&1; then
     echo "installing $packages"
     if [ "$(id -u)" -eq 0 ]; then sudo=; else sudo='sudo -n'; fi
@@ -16,7 +16,7 @@ if ! able || ! ls /usr/lib/*/openblas-pthread/libopenblas.so.0 >/dev/null 2>&1; 
     { $sudo apt-get update && $sudo apt-get install -y $packages; } >"$build/verify-install.log" 2>&1
 fi
 if ! able; then
-    echo "PyTorch, nibabel and scipy are needed: apt-get install $packages (log: $build/verify-install.log)" >&2
+    echo "PyTorch, nibabel, scipy and scikit-image are needed: apt-get install $packages (log: $build/verify-install.log)" >&2
     echo '0 passed, 1 failed'
     exit 1
 fi
@@ -60,6 +60,7 @@ step 'checkpoints by torch.save' "$python" $here/verify_checkpoints.py "$build/s
 step 'NIfTI against nibabel' "$python" $here/verify_nifti.py "$build/test/nifti_roundtrip"
 step 'metrics and clicks against scipy' "$python" $here/metrics.py "$build/test/volume_probe" "$build/segfm"
 step 'evaluation against the official protocol over predict' "$python" $here/official.py "$build/segfm"
+step 'folds and rivals on made data' "$python" $here/verify_rivals.py
 echo "every comparison, tensor by tensor: $build/verify.log"
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

@@ -75,7 +75,7 @@ static void check_random(uint64_t seed, vol_shape s, uint32_t zeros) {
 /* Large enough for several threads: a lone zero, whose distances are known. */
 static void check_large(void) {
     const vol_shape s = {{37, 41, 53}};
-    const double spacing[3] = {1, 1, 1};
+    const double spacing[3] = {2, 1, 3};
     size_t n = vol_count(s);
     uint8_t *mask = malloc(n);
     double *out = malloc(n * sizeof *out), *again = malloc(n * sizeof *again);
@@ -89,7 +89,7 @@ static void check_large(void) {
     for (int64_t z = 0, i = 0; z < 37; z++)
         for (int64_t y = 0; y < 41; y++)
             for (int64_t x = 0; x < 53; x++, i++)
-                right &= out[i] == (double)((z - 20) * (z - 20) + (y - 7) * (y - 7) + (x - 50) * (x - 50));
+                right &= out[i] == (double)(4 * (z - 20) * (z - 20) + (y - 7) * (y - 7) + 9 * (x - 50) * (x - 50));
     CHECK(right);
     check_between(1, mask, s, spacing, 0); /* far away, so that planes are transformed */
     memset(mask, 1, n);
@@ -105,10 +105,10 @@ int main(void) {
         for (uint32_t zeros = 1; zeros < 300; zeros = zeros * 3 + 1) check_random(7 * i + zeros, shapes[i], zeros);
     check_large();
     /* no zero at all; and a size that no machine has */
-    uint8_t full[12];
+    uint8_t full[24];
     memset(full, 1, sizeof full);
-    check_mask(full, (vol_shape){{2, 3, 2}}, (double[]){1, 2, 3}, 0);
-    check_between(3, full, (vol_shape){{2, 3, 2}}, (double[]){1, 2, 3}, 0);
+    check_mask(full, (vol_shape){{2, 3, 4}}, (double[]){1, 2, 3}, 0);
+    check_between(3, full, (vol_shape){{2, 3, 4}}, (double[]){1, 2, 3}, 0);
     CHECK(vol_distance_scratch((vol_shape){{1, INT64_MAX, 1}}, 1) == SIZE_MAX);
     CHECK(vol_distance_between_scratch((vol_shape){{1, INT64_MAX, 1}}, 1) == SIZE_MAX);
     CHECK(vol_distance_between_scratch((vol_shape){{INT32_MAX, 1, 1}}, 1) == SIZE_MAX);

@@ -358,7 +358,7 @@ static void test_contrast_sign(void) {
 
 /* Numbers that can be worked out by hand. */
 static void test_contrast_by_hand(void) {
-    real pair[2] = {1, 3}, flat[5] = {2, 2, 9, 2, 2}, line[5] = {1, 2, 5, 2, 1};
+    real pair[2] = {1, 3}, flat[5] = {2, 2, 9, 2, 2}, line[5] = {1, 2, 5, 2, 1}, even[5] = {1, 3, 2, 5, 3};
     const double d = 1 / 1.05, want = d / (1 + d / 6); /* mean 2, deviation 1, of the core and of all */
     vol_contrast(pair, (vol_shape){{1, 1, 2}}, (vol_box){{0, 0, 0}, {0, 0, 1}});
     CHECK(fabs((double)pair[0] + want) < rounding && fabs((double)pair[1] - want) < rounding);
@@ -368,6 +368,9 @@ static void test_contrast_by_hand(void) {
     /* the core is the middle one of three, the two beside the box are outside: 2 and 1 are darker than 5 */
     vol_contrast(line, (vol_shape){{1, 1, 5}}, (vol_box){{0, 0, 1}, {0, 0, 3}});
     CHECK(line[2] == 0 && line[1] < 0 && line[0] < line[1] && line[1] == line[3]);
+    /* 1 and 3 outside are as bright as the core's 2: nothing is turned round */
+    vol_contrast(even, (vol_shape){{1, 1, 5}}, (vol_box){{0, 0, 1}, {0, 0, 3}});
+    CHECK(even[2] == 0 && even[0] < 0 && even[1] > 0 && even[3] > even[1]);
 }
 
 /* What is all the same has no contrast, whatever the value and the box. */

@@ -1,6 +1,6 @@
 /* Weights files that no training would write: any configuration that weights_check_config lets pass must run, whatever the
    proportions of its widths, without touching memory that is not its own (make sanitize, make valgrind see to that). */
-#include "../nn/nn.h"
+#include "../nn/segvol/segvol.h"
 #include "../segfm.h"
 #include "../weights/weights.h"
 #include "random.h"
@@ -114,6 +114,23 @@ static void test_smallest(void) {
     segfm_model_close(model);
 }
 
+/* As many layers and masks as there is room for, and one more of each. */
+static void test_most(void) {
+    weights_config c = any_config(0);
+    segfm_model *model = NULL;
+    segfm_error error = {0};
+    float logits[VOXELS];
+    c.mask_tokens = SEGVOL_MAX_MASKS, c.hyper_layers = c.iou_layers = SEGVOL_MAX_MLP;
+    if (CHECK(open_model(&c, &model, &error) == SEGFM_OK)) run(model, 1, logits);
+    segfm_model_close(model);
+    for (int k = 0; k < 3; k++) {
+        weights_config more = c;
+        (*(k == 0 ? &more.mask_tokens : k == 1 ? &more.hyper_layers : &more.iou_layers))++;
+        CHECK(open_model(&more, &model, &error) == SEGFM_BAD_INPUT && model == NULL);
+        CHECK(strstr(error.message, "are supported") != NULL);
+    }
+}
+
 static void test_sizes(void) {
     CHECK(nn_times(SIZE_MAX, 1) == SIZE_MAX && nn_times(SIZE_MAX / 2, 3) == SIZE_MAX && nn_times(0, SIZE_MAX) == 0);
     CHECK(nn_plus(SIZE_MAX, 0) == SIZE_MAX && nn_plus(SIZE_MAX, 1) == SIZE_MAX && nn_plus(2, 3) == 5);
@@ -135,6 +152,7 @@ int main(void) {
     for (uint64_t seed = 0; seed < 40; seed++) test_configuration(seed);
     test_enormous();
     test_smallest();
+    test_most();
     test_sizes();
     return test_summary();
 }

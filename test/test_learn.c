@@ -15,7 +15,7 @@ enum { Z = 12, Y = 20, X = 24, VOXELS = Z * Y * X };
 
 /* The network and a run of 24 steps; %s: more lines. */
 static const char settings[] = "# a tiny network\n"
-                               "spatial = 8,16,16\npatch 4,8,8\ndim 16\ndepth 1\nheads 2\nmlp 32\ndecoder_depth 1\n"
+                               "spatial = 8,16,24\npatch 4,8,12\ndim 16\ndepth 1\nheads 2\nmlp 32\ndecoder_depth 1\n"
                                "decoder_heads 2\ndecoder_mlp 32\ndecoder_cross_dim 8\nmask_tokens 2\niou_hidden 8\n"
                                "up1 4\nup2 4\ngru_blocks 2\ngru_hidden 8\ntopk 4   # points\n"
                                "phantom_smallest 16,24,24\nphantom_largest 20,32,32\nphantoms_each 3\nmin_voxels 20\n"
@@ -44,7 +44,7 @@ static void make_scan(int moved, float *image, uint16_t *truth) {
 
 static void write_scan(const char *image, const char *label, int nx, const float *voxels, const uint16_t *truth) {
     io_nifti like;
-    const double spacing[3] = {1, 1, 2};
+    const double spacing[3] = {0.75, 1, 2};
     io_nifti_init(&like, X, Y, Z, spacing);
     CHECK(io_nifti_write_like(path_of(image, ""), &like, IO_F32, voxels, NULL) == SEGFM_OK);
     io_nifti_free(&like);
@@ -59,7 +59,7 @@ static void write_archive(const char *name, const float *voxels, const uint16_t 
     for (int i = 0; i < VOXELS; i++) bytes[i] = (uint8_t)voxels[i];
     add_array(&zip, "imgs.npy", IO_U8, 3, (size_t[]){Z, Y, X}, bytes);
     add_array(&zip, "gts.npy", IO_U16, 3, (size_t[]){Z, Y, X}, truth);
-    add_array(&zip, "spacing.npy", IO_F64, 1, (size_t[]){3}, (double[]){1, 1, 2});
+    add_array(&zip, "spacing.npy", IO_F64, 1, (size_t[]){3}, (double[]){0.75, 1, 2});
     CHECK(io_zip_finish(&zip, NULL) == SEGFM_OK);
     CHECK(io_write_file(path_of(name, ""), zip.archive.data, zip.archive.size, NULL) == SEGFM_OK);
     io_zip_writer_free(&zip);
@@ -170,7 +170,7 @@ static void check_settings(void) {
     CHECK(!same_files("a.conf", "tiny.conf", ""));
     char text[16384];
     read_text(path_of("a.conf", ""), text, sizeof text);
-    CHECK(strstr(text, "\nspatial             8,16,16 ") != NULL &&
+    CHECK(strstr(text, "\nspatial             8,16,24 ") != NULL &&
           strstr(text, "\nrate                0.003 ") != NULL);
     CHECK(strstr(text, "\nsteps               31 ") != NULL && strstr(text, "\nseed                4 ") != NULL);
     CHECK(strstr(text, "\nparts               all ") != NULL && strstr(text, "\ntopk                4 ") != NULL);

@@ -54,6 +54,9 @@ static void test_special_values(void) {
     CHECK((float)nn_exp((real)88.8f) == INFINITY || sizeof(real) == 8);
     CHECK(nn_erf((real)0.9375f) <= nn_erf(nextafterf(0.9375f, 1.0f))); /* the two branches meet */
     CHECK(nn_tanh((real)0.625f) <= nn_tanh(nextafterf(0.625f, 1.0f)));
+#ifndef SEGFM_REAL_DOUBLE /* the bits where a logarithm's power of two changes, and just below */
+    CHECK(nn_log(0x1.6a09e6p+0f) == 0x1.62e42ep-2f && nn_log(0x1.6a09e4p+0f) == 0x1.62e428p-2f);
+#endif
 }
 
 static void test_turns(void) {

@@ -204,6 +204,35 @@ static void test_memory(void) {
     CHECK(again.used < kept.used);
 }
 
+/* The scratch, which the tape takes last, holds what the upscaling takes that is wider than all else. */
+static void test_scratch(void) {
+    weights_config c = config_with(0);
+    const train_network_options options = {.max_corrections = 1, .parts = TRAIN_ALL};
+    c.up1 = 300, c.up2 = 200;
+    example e = open_example(&c, &options, 1);
+    segvol_flat flat;
+    segvol_workspace ws;
+    segvol_tape tape;
+    segfm_error error = {0};
+    nn_arena arena = {0};
+    void *memory = NULL;
+    for (int pass = 0; pass < 2; pass++) {
+        CHECK(segvol_model_bind_flat(&flat, &c, false, e.net.parameters, &arena, &error) == SEGFM_OK &&
+              segvol_workspace_plan(&ws, &flat.model, 4, 1, false, &arena, &error) == SEGFM_OK &&
+              segvol_tape_plan(&tape, &ws, &flat.model, false, &arena, &error) == SEGFM_OK);
+        if (pass > 0) break;
+        memory = aligned_reals(arena.used / sizeof(real) + 1);
+        arena = (nn_arena){.base = memory, .capacity = arena.used};
+    }
+    size_t doubled[3], room = (size_t)((real *)(void *)((char *)memory + arena.used) - ws.run.scratch);
+    for (int axis = 0; axis < 3; axis++) doubled[axis] = 2 * flat.model.grid[axis];
+    CHECK(room >= nn_conv_transpose_backward_scratch(flat.model.grid, c.dim, c.up1, 1));
+    CHECK(room >= nn_conv_transpose_backward_scratch(doubled, c.up1, c.up2, 1));
+    CHECK(room >= nn_gelu_product_backward_scratch(c.up2, flat.model.low_voxels, 1));
+    free(memory);
+    close_example(&e);
+}
+
 /* Two examples add up, each with its weight. */
 static void test_adds(void) {
     const weights_config c = config_with(2);
@@ -250,6 +279,7 @@ int main(void) {
     test_bits();
     test_chain();
     test_memory();
+    test_scratch();
     test_adds();
     test_parts();
     return test_summary();

@@ -1238,6 +1238,7 @@ static void test_init(void) {
     io_nifti_init(&image, NX, NY, NZ, step);
     CHECK(image.version == 1 && !image.big_endian && !image.pair && image.volumes == 1);
     CHECK(io_nifti_voxels(&image, 0, got, NULL) == SEGFM_BAD_INPUT); /* a header only */
+    CHECK(base_le32(image.header + 108) == 0x43B00000);              /* vox_offset: 352.0f */
     const char *path = in_folder(0, "fresh.nii.gz");
     CHECK(io_nifti_write_like(path, &image, IO_F32, v.f32, NULL) == SEGFM_OK);
     CHECK(io_nifti_read(path, &back, NULL) == SEGFM_OK);

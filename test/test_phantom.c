@@ -201,7 +201,7 @@ static void test_phantoms(void) {
 /* Sizes at the lower bound have something to find too, and odd ones do not leave the canvas. */
 static void test_extreme_sizes(void) {
     segfm_error error;
-    static const int64_t sizes[][3] = {{8, 8, 8}, {8, 9, 200}, {70, 8, 8}, {9, 130, 10}};
+    static const int64_t sizes[][3] = {{8, 8, 8}, {8, 9, 200}, {70, 9, 8}, {9, 130, 10}};
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
         for (uint64_t number = 0; number < 12; number++) {
             train_phantom_options o;

@@ -611,6 +611,16 @@ static void test_access(void) {
     io_pickle_free(&p);
 }
 
+/* Escapes of protocol 0, at the ends of each length that UTF-8 has. */
+static void test_escapes(void) {
+    const char line[] = "V\\u00E9\\u007f\\u0080\\u07FF\\u0800\\uFfFf\\U00010000\\U0010ABCD\n.";
+    io_pickle p;
+    if (!CHECK(io_pickle_parse((const unsigned char *)line, sizeof line - 1, &p, NULL) == SEGFM_OK)) return;
+    CHECK(strcmp(p.nodes[p.root].string,
+                 "\xC3\xA9\x7F\xC2\x80\xDF\xBF\xE0\xA0\x80\xEF\xBF\xBF\xF0\x90\x80\x80\xF4\x8A\xAF\x8D") == 0);
+    io_pickle_free(&p);
+}
+
 /* ---- malformed and malicious --------------------------------------------------------------------------------- */
 
 static void test_refused_globals(void) {
@@ -932,6 +942,7 @@ int main(void) {
     test_plain();
     test_torch();
     test_access();
+    test_escapes();
     test_refused_globals();
     test_refused_calls();
     test_refused_structure();

@@ -364,7 +364,7 @@ static uint16_t wide_label(vol_shape s, int64_t z, int64_t y, int64_t x) {
 static void test_chances(void) {
     enum { N = 10000 };
     coded t = make_coded((vol_shape){{12, 20, 24}}, wide_label);
-    drawing d = new_drawing((vol_shape){{4, 6, 6}});
+    drawing d = new_drawing((vol_shape){{4, 6, 8}});
     train_augmentation a = plain();
     int resized = 0, positive = 0, middles = 0, flips[3] = {0}, both = 0;
     a.flip = 0.2;
@@ -378,8 +378,8 @@ static void test_chances(void) {
         bool whole = step[2] != 1 && step[2] != -1;
         resized += whole;
         if (whole || step[0] < 0 || step[1] < 0 || step[2] < 0) continue;
-        int64_t middle = origin(&d, 2, 3, 3), z = middle / 24 / 20, y = middle / 24 % 20, x = middle % 24;
-        if (z <= 2 || z >= 10 || y <= 3 || y >= 17 || x <= 3 || x >= 21) continue; /* maybe not where it was drawn */
+        int64_t middle = origin(&d, 2, 3, 4), z = middle / 24 / 20, y = middle / 24 % 20, x = middle % 24;
+        if (z <= 2 || z >= 10 || y <= 3 || y >= 17 || x <= 4 || x >= 20) continue; /* maybe not where it was drawn */
         middles++, positive += t.map[middle];
     }
     CHECK(near_share(resized, N, 0.25));
@@ -463,14 +463,14 @@ static uint16_t full_label(vol_shape s, int64_t z, int64_t y, int64_t x) {
 }
 
 static void test_edges(void) {
-    coded t = make_coded((vol_shape){{4, 300, 300}}, full_label);
-    drawing d = new_drawing((vol_shape){{4, 256, 256}});
+    coded t = make_coded((vol_shape){{4, 300, 280}}, full_label);
+    drawing d = new_drawing((vol_shape){{4, 256, 270}});
     train_augmentation a = plain();
     a.negative = 1, a.positive = 0; /* there is no outside: a middle in the object is taken */
     for (uint64_t number = 0; number < 20; number++) {
         train_random r = train_random_at(6, 0, number);
         train_draw(&t.c, 0, &d.window, &a, &r, d.memory, &d.s);
-        CHECK(!d.s.empty && d.s.box[1] == 0 && d.s.box[4] == 255 && d.s.box[5] == 255);
+        CHECK(!d.s.empty && d.s.box[1] == 0 && d.s.box[4] == 255 && d.s.box[5] == 269);
     }
     free_drawing(&d);
     free_coded(&t);
@@ -483,8 +483,8 @@ static uint16_t voxel_label(vol_shape s, int64_t z, int64_t y, int64_t x) {
 
 /* A resize may pass over a small object: ten attempts, then an empty sample. Crops come to it sooner or later. */
 static void test_empty(void) {
-    coded t = make_coded((vol_shape){{3, 40, 40}}, voxel_label);
-    drawing d = new_drawing((vol_shape){{3, 8, 8}});
+    coded t = make_coded((vol_shape){{3, 40, 44}}, voxel_label);
+    drawing d = new_drawing((vol_shape){{3, 8, 11}});
     train_augmentation a = plain();
     train_random r = train_random_at(7, 0, 0);
     a.crop = 0;
@@ -762,8 +762,8 @@ static uint16_t pair_label(vol_shape s, int64_t z, int64_t y, int64_t x) {
 /* A voxel in a wide frame is less than half of what any voxel of the window covers: ten attempts, then an empty sample,
    without a box. */
 static void test_framed_empty(void) {
-    coded t = make_noisy((vol_shape){{3, 40, 40}}, voxel_label);
-    drawing d = new_drawing((vol_shape){{3, 8, 8}});
+    coded t = make_noisy((vol_shape){{3, 40, 44}}, voxel_label);
+    drawing d = new_drawing((vol_shape){{3, 8, 11}});
     train_augmentation a = plain();
     train_random r = train_random_at(7, 2, 0), again;
     a.frame = 1000;
@@ -777,7 +777,7 @@ static void test_framed_empty(void) {
     CHECK(!d.s.empty && memcmp(d.s.truth, f.truth, vol_count(d.window)) == 0 && has_box(&d, f.box));
     free_framed(&f);
     free_coded(&t);
-    t = make_noisy((vol_shape){{3, 40, 40}}, pair_label); /* here the window shows something of the box */
+    t = make_noisy((vol_shape){{3, 40, 44}}, pair_label); /* here the window shows something of the box */
     a.frame = 1000, a.frame_jitter = 0, a.slice_box = 0;
     train_draw(&t.c, 0, &d.window, &a, &r, d.memory, &d.s);
     CHECK(d.s.empty && has_box(&d, vol_box_none()));

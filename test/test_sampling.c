@@ -150,8 +150,8 @@ static void test_against_lists(void) {
 
 /* A NaN is neither uncertain nor inside. */
 static void test_nan(void) {
-    real logits[8] = {(real)NAN, 0, (real)NAN, 1, -1, (real)NAN, (real)INFINITY, -(real)INFINITY};
-    vol_view v = {logits, {{2, 2, 2}}, {{0, 0, 0}, {1, 1, 1}}};
+    real logits[24] = {(real)NAN, 0, (real)NAN, 1, -1, (real)NAN, (real)INFINITY, -(real)INFINITY};
+    vol_view v = {logits, {{2, 3, 4}}, {{0, 0, 0}, {1, 2, 3}}};
     vol_point_click click = {{0, 0, 0}, 0};
     check_samples(&v, VOL_SEED, &click, 1, NULL, 3, v.shape);
     check_samples(&v, VOL_UPSTREAM, &click, 1, NULL, 3, v.shape);
@@ -172,6 +172,31 @@ static void test_draw(void) {
     for (int i = 0; i < 50; i++) logits[i] = i < 7 ? 5 : -5;
     vol_sample(&v, VOL_UPSTREAM, both, 2, NULL, &random, 1, &got.s);
     for (int i = 0; i < 6; i++) CHECK(got.s.at[6 + i][2] == second[i]);
+    free(got.memory);
+}
+
+/* A draw keeps only what changed places; here all numbers change places, as in torch.randperm. */
+static void test_draw_plainly(void) {
+    enum { N = 50, K = 3 };
+    real logits[N];
+    vol_view v = {logits, {{1, 1, N}}, {{0, 0, 0}, {0, 0, N - 1}}};
+    vol_point_click both[2] = {{{0, 0, 20}, 1}, {{0, 0, 30}, 1}};
+    sampled got = samples_open(K, v.shape);
+    for (int i = 0; i < N; i++) logits[i] = 5;
+    for (uint32_t seed = 0; seed < 40; seed++) {
+        vol_mt random, again;
+        int number[N];
+        for (int i = 0; i < N; i++) number[i] = i;
+        vol_mt_seed(&random, seed);
+        again = random;
+        for (int i = 0; i + 1 < N; i++) {
+            int other = i + (int)(vol_mt_next(&again) % (uint32_t)(N - i)), kept = number[i];
+            number[i] = number[other], number[other] = kept;
+        }
+        vol_sample(&v, VOL_UPSTREAM, both, 2, NULL, &random, 1, &got.s);
+        for (int i = 0; i < K; i++) CHECK(got.s.at[K + i][2] == number[i]);
+        CHECK(vol_mt_next(&random) == vol_mt_next(&again));
+    }
     free(got.memory);
 }
 
@@ -219,12 +244,16 @@ static void test_writes(void) {
     const int64_t low = (1 * 6 + 2) * 7 + 2, high = (3 * 6 + 5) * 7 + 6;
     CHECK(voxel[0] == low && voxel[1] == high && voxel[2] == low && voxel[3] == high && voxel[4] == high);
     for (int i = 0; i < 6; i++) CHECK(written[i] == nn_sigmoid(delta[i]));
+    offset[0] = offset[1] = offset[2] = REAL_C(0.4); /* of the way to the last voxel, 0.8, 1.2 and 1.6, cut off */
+    CHECK(vol_correction_writes(&v, VOL_UPSTREAM, &s, delta, offset, voxel, written) == 6);
+    CHECK(voxel[0] == (1 * 6 + 3) * 7 + 3);
 }
 
 int main(void) {
     test_against_lists();
     test_nan();
     test_draw();
+    test_draw_plainly();
     test_state();
     test_writes();
     return test_summary();

@@ -68,8 +68,8 @@ static void check_known(void) {
 }
 
 static void check_empty(void) {
-    const uint8_t none[8] = {0}, some[8] = {0, 0, 7};
-    vol_surface_request q = {{{2, 2, 2}}, {1, 1, 1}, 100, false, 1};
+    const uint8_t none[24] = {0}, some[24] = {0, 0, 7};
+    vol_surface_request q = {{{2, 3, 4}}, {1, 3, 2}, 100, false, 1};
     vol_surface m = measure(none, none, &q);
     CHECK(m.undefined == VOL_BOTH_EMPTY && m.truth == 0 && m.prediction == 0);
     CHECK(isnan(m.dice) && isnan(m.nsd) && isnan(m.hd95) && isnan(m.hd) && isnan(m.asd_truth) &&
@@ -215,10 +215,10 @@ int main(void) {
     check_empty();
     check_areas();
     static const vol_surface_request requests[] = {
-        {{{1, 1, 1}}, {1, 1, 1}, 1, false, 1},       {{{7, 6, 5}}, {1, 1, 1}, 1.2, false, 1},
+        {{{1, 1, 1}}, {1, 1, 1}, 1, false, 1},       {{{7, 6, 5}}, {1, 3, 2}, 1.2, false, 1},
         {{{3, 9, 8}}, {2.5, 0.7, 1.1}, 1, false, 1}, {{{8, 4, 11}}, {0.3, 1.9, 0.8}, 0.5, false, 1},
-        {{{1, 12, 9}}, {1, 1, 1}, 1, true, 1},       {{{1, 8, 14}}, {7, 0.6, 1.7}, 1.5, true, 1},
-        {{{1, 9, 9}}, {4, 0.6, 1.7}, 1.5, false, 1}};
+        {{{1, 12, 9}}, {1, 3, 2}, 1, true, 1},       {{{1, 8, 14}}, {7, 0.6, 1.7}, 1.5, true, 1},
+        {{{1, 9, 7}}, {4, 0.6, 1.7}, 1.5, false, 1}};
     for (size_t i = 0; i < sizeof requests / sizeof requests[0]; i++)
         for (uint32_t inside = 1; inside <= 100; inside += 33) check_random(31 * i + inside, requests[i], inside);
     return test_summary();

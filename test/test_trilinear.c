@@ -25,6 +25,19 @@ static void test_against_tents(const size_t in[3], const size_t out[3], int thre
     free(x), free(y), free(want), free(scratch);
 }
 
+/* Of no gradient nothing is added, whatever lies behind the tables in the scratch: NaNs here. */
+static void test_nothing_back(void) {
+    const size_t in[3] = {2, 3, 4}, out[3] = {3, 4, 9};
+    size_t room = nn_trilinear_backward_scratch(in, out, 1) + 64, wrong = 0;
+    real *scratch = aligned_reals(room), dy[108] = {0}, dx[24];
+    memset(scratch, 0xFF, room * sizeof *scratch);
+    for (int i = 0; i < 24; i++) dx[i] = 5;
+    nn_trilinear_backward(&(nn_run){1, scratch, nn_kernels_best()}, in, out, dy, dx);
+    for (int i = 0; i < 24; i++) wrong += dx[i] != 5;
+    CHECK(wrong == 0);
+    free(scratch);
+}
+
 int main(void) {
     test_against_tents((size_t[]){2, 3, 5}, (size_t[]){2, 12, 17}, 1);
     test_against_tents((size_t[]){4, 5, 3}, (size_t[]){7, 10, 12}, 3);
@@ -35,5 +48,6 @@ int main(void) {
     nn_trilinear_forward(&(nn_run){1, scratch, nn_kernels_best()}, same, x, same, y);
     CHECK(memcmp(x, y, sizeof y) == 0);
     free(x), free(scratch);
+    test_nothing_back();
     return test_summary();
 }

@@ -4,8 +4,8 @@
 
 /* Small enough to try every byte: 8 tokens, everything else as little as the checks allow. */
 static const weights_config micro = {
-    .spatial = {4, 4, 4},
-    .patch = {2, 2, 2},
+    .spatial = {2, 4, 8},
+    .patch = {1, 2, 4},
     .dim = 4,
     .depth = 1,
     .heads = 2,
@@ -368,8 +368,8 @@ static void test_fields(const io_buffer *b) {
     refuse_change(b, 32, UINT32_MAX, 4, "the header's");
     refuse_change(b, 44, UINT32_MAX, 4, "the header's");
     refuse_change(b, 48, 1, 1, "weights offset 48: padding is 1, need 0");
-    refuse_change(b, 64, 8, 4, "position_embeddings: dimension 1 is 8, need 16");
-    refuse_change(b, 64, 5, 4, "spatial z is 5, need a multiple of patch z, 2");
+    refuse_change(b, 64, 4, 4, "position_embeddings: dimension 1 is 8, need 16");
+    refuse_change(b, 64 + 4, 5, 4, "spatial y is 5, need a multiple of patch y, 2");
     refuse_change(b, 64 + 4 * 7, 2, 4, "found tensor 'image_encoder.norm.weight', need 'image_encoder.blocks.1.");
     refuse_change(b, 64 + 4 * 20, 0, 4, "gru_hidden is 2, need 0 to 0");
     refuse_change(b, 64 + 4 * 20, 2, 4, "tensor 'gru_blocks.1.gru.weight_ih_l0' is missing");

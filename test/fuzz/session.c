@@ -4,7 +4,7 @@
 #include "model.h"
 
 static void begin(void) {
-    static const double spacing[3] = {1, 1, 1};
+    static const double spacing[3] = {0.75, 1, 1.25};
     unsigned char voxels[4 * 5 * 6];
     io_nifti scan;
     io_buffer weights = {0};

@@ -6,6 +6,8 @@ import zlib
 # ---- NIfTI ------------------------------------------------------------------------------------------------------------
 
 NX, NY, NZ = 6, 5, 4
+SPACING = 0.75, 1, 1.25  # x, y, z
+PIXDIM, SROW = (1, *SPACING, 1, 1, 1, 1), (SPACING[0], 0, 0, 0, 0, SPACING[1], 0, 0, 0, 0, SPACING[2], 0)
 BOX = "1,1,1,4,3,2"
 
 
@@ -19,9 +21,9 @@ def labels(nx=NX, ny=NY, nz=NZ):
     return bytes(v >= 150 for v in voxels(nx, ny, nz))
 
 
-def nifti1(data=None, big=False, dim=(3, NX, NY, NZ, 1, 1, 1, 1), pixdim=(1, 1, 1, 1, 1, 1, 1, 1), ext=b"\0" * 4, size=348,
+def nifti1(data=None, big=False, dim=(3, NX, NY, NZ, 1, 1, 1, 1), pixdim=PIXDIM, ext=b"\0" * 4, size=348,
            datatype=2, bitpix=8, vox_offset=None, slope=1, inter=0, units=2, qform=0, sform=0, quatern=(0, 0, 0),
-           qoffset=(0, 0, 0), srow=(1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0), magic=b"n+1\0"):
+           qoffset=(0, 0, 0), srow=SROW, magic=b"n+1\0"):
     o = ">" if big else "<"
     h = bytearray(348)
     offset = 348 + len(ext) if vox_offset is None else vox_offset
@@ -35,9 +37,9 @@ def nifti1(data=None, big=False, dim=(3, NX, NY, NZ, 1, 1, 1, 1), pixdim=(1, 1, 
     return bytes(h) + ext + (voxels() if data is None else data)
 
 
-def nifti2(data=None, big=False, dim=(3, NX, NY, NZ, 1, 1, 1, 1), pixdim=(1, 1, 1, 1, 1, 1, 1, 1), ext=b"\0" * 4, size=540,
+def nifti2(data=None, big=False, dim=(3, NX, NY, NZ, 1, 1, 1, 1), pixdim=PIXDIM, ext=b"\0" * 4, size=540,
            datatype=2, bitpix=8, vox_offset=None, slope=1, inter=0, units=2, qform=0, sform=0, quatern=(0, 0, 0),
-           qoffset=(0, 0, 0), srow=(1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0), magic=b"n+2\0\r\n\x1a\n"):
+           qoffset=(0, 0, 0), srow=SROW, magic=b"n+2\0\r\n\x1a\n"):
     o = ">" if big else "<"
     h = bytearray(540)
     offset = 540 + len(ext) if vox_offset is None else vox_offset
@@ -242,7 +244,7 @@ def boxes(*entries):
 
 def challenge(**changed):
     """A case of the challenge. None: without that array."""
-    arrays = dict(imgs=npy(voxels()), spacing=npy(struct.pack("<3d", 1, 1, 1), "<f8", (3,)), boxes=boxes(box_dict()))
+    arrays = dict(imgs=npy(voxels()), spacing=npy(struct.pack("<3d", *SPACING), "<f8", (3,)), boxes=boxes(box_dict()))
     arrays.update(changed)
     return {k: v for k, v in arrays.items() if v is not None}
 

@@ -168,7 +168,8 @@ def label_cases():
         pixdim = (1,) + (float("0.999e%d" % exponent if exponent > 0 else "1.001e%d" % exponent),) * 3 + (1,) * 4
         metrics("label-1e%d" % exponent, "voxels of 1e%d mm: %s" % (exponent, "their squares are no doubles" if far else "far, but distances"),
                 nifti2(labels(), pixdim=pixdim), 3 if far else 0, "spacings" if far else "", good=nifti2(bytes(labels()[1:] + b"\0"), pixdim=pixdim))
-    metrics("label-metres", "1e306 metres, which are no number of millimetres, count as 1 mm", nifti2(labels(), units=1, pixdim=(1,) + (1e306,) * 3 + (1,) * 4), 0)
+    metrics("label-metres", "1e306 metres, which are no number of millimetres, count as 1 mm", nifti2(labels(), units=1, pixdim=(1,) + (1e306,) * 3 + (1,) * 4), 0,
+            good=nifti1(labels(), pixdim=(1,) * 8))
     metrics("label-npz", "an npz without labels", npz(dict(imgs=npy(voxels()))), says="missing", ending=".npz")
     add("label-npz-gts", "an npz whose gts are broken: the segs beside them are not taken for them",
         {"broken.npz": npz(dict(gts=npy(labels())[:-1], segs=npy(labels()))), "truth.nii": truth}, ["metrics", "--gt", "broken.npz", "--pred", "truth.nii"], 3,
@@ -599,7 +600,7 @@ def challenge_cases():
     case("order-text-wrap", "an order of texts whose bytes wrap", says="clicks_order", clicks_order=npy(b"", "<U4", (2**60, 2)))
     case("previous-shape", "prev_pred of another shape", says="prev_pred", prev_pred=npy(voxels()[:60], shape=(2, 5, 6)))
     case("classes-most", "65,535 classes of which one has a box and one a voxel of prev_pred: legal, and no work for the others", 0,
-         imgs=npy(bytes(range(1, 65)) * 1000, shape=(40, 40, 40)), prev_pred=npy(b"\0" * 63999 + b"\7", shape=(40, 40, 40)),
+         imgs=npy(bytes(range(1, 65)) * 1000, shape=(32, 40, 50)), prev_pred=npy(b"\0" * 63999 + b"\7", shape=(32, 40, 50)),
          boxes=boxes(box_dict(), *[b"N"] * 65534))
     case("classes-beyond", "65,536 classes", says="got 65536 classes, at most 65535 fit", boxes=boxes(*[b"N"] * 65536))
     case("previous-object", "prev_pred of objects", says="prev_pred", prev_pred=objects(pickle(b"N")))

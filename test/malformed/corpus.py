@@ -15,8 +15,8 @@ def nifti():
         "le1": nifti1(), "be1": nifti1(data, big=True, datatype=4, bitpix=16, slope=0.5, inter=-3),
         "le2": nifti2(sform=1, units=3), "be2": nifti2(big=True, qform=1, quatern=(0, 0, 1), pixdim=(-1, 1, 2, 3, 1, 1, 1, 1)),
         "extension": nifti1(ext=b"\1\0\0\0" + struct.pack("<2i", 16, 6) + b"comment\0"), "gz": gzip(nifti1()),
-        "volumes": nifti1(voxels(2, 2, 2) * 3, dim=(4, 2, 2, 2, 3, 1, 1, 1)),
-        "double": nifti1(struct.pack("<8d", *range(8)), dim=(3, 2, 2, 2, 1, 1, 1, 1), datatype=64, bitpix=64),
+        "volumes": nifti1(voxels(4, 3, 2) * 3, dim=(4, 4, 3, 2, 3, 1, 1, 1)),
+        "double": nifti1(struct.pack("<24d", *range(24)), dim=(3, 4, 3, 2, 1, 1, 1, 1), datatype=64, bitpix=64),
     }
 
 

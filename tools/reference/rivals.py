@@ -146,8 +146,10 @@ class Walker:
         if (labels == 1).any():
             with warnings.catch_warnings():
                 warnings.simplefilter('ignore')  # no UMFPACK, isolated seeds
-                share = random_walker(brightness, labels, beta=self.options.beta, mode='cg_j', tol=1e-3,
-                                      return_full_prob=True, spacing=tuple(self.spacing * step))[0]
+                share = (labels == 1).astype(float)  # of a small object seeds may be everywhere
+                if (labels == 0).any():
+                    share = random_walker(brightness, labels, beta=self.options.beta, mode='cg_j', tol=1e-3,
+                                          return_full_prob=True, spacing=tuple(self.spacing * step))[0]
             inner = [np.arange(max(a, 0), min(a + k, size)) for a, k, size in zip(first, n, mask.shape)]
             where = np.meshgrid(*[(i - a + 0.5) / s - 0.5 for i, a, s in zip(inner, first, step)], indexing='ij')
             mask[np.ix_(*inner)] = ndimage.map_coordinates(share, where, order=1, mode='nearest') > 0.5

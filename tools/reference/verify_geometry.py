@@ -26,6 +26,7 @@ except ImportError as problem:
     print(f'numpy and nibabel are needed (apt-get install python3-nibabel): {problem}\n0 passed, 1 failed')
     sys.exit(1)
 
+from checks import check, finish  # noqa: E402
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'scripts'))
 from soak import Session  # noqa: E402
 
@@ -56,17 +57,6 @@ LEAST_DSC = 0.96    # measured: 0.9774 to 0.9854
 MOST_MOVED = 15    # voxels of 2,900; measured: 9
 LEAST_GAP = 0.05    # by which the mask mirrored within its box must agree less with the object; measured: 0.0896
 LABELS = [1, 255, 256, 300, 40000, 65535]
-
-passed = failed = 0
-
-
-def check(ok, what):
-    global passed, failed
-    passed += bool(ok)
-    failed += not ok
-    if not ok:
-        print(f'failed: {what}')
-    return ok
 
 
 def is_object(world):
@@ -452,8 +442,7 @@ def main():
         check_predict_labels(runs)
         check_eval_labels(runs, arguments.quick)
         check(session.end() == 0, 'the session ends well')
-    print(f'{passed} passed, {failed} failed')
-    sys.exit(failed > 0)
+    sys.exit(finish())
 
 
 if __name__ == '__main__':
