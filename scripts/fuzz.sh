@@ -16,7 +16,7 @@ trap 'exit 1' INT TERM
 # A parser takes what its input asks for: at most some hundred megabytes in all, a quarter of a gigabyte in one piece.
 limits='-timeout=10 -rss_limit_mb=768 -malloc_limit_mb=256'
 # An input frees all that it takes, so that what is freed need not be kept from use for longer than one: new pages cost time.
-export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}quarantine_size_mb=8"
+export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}quarantine_size_mb=8:malloc_context_size=8"
 units='s/^stat::number_of_executed_units: *\([0-9]*\)/\1'
 check() { # title, log, exit code
     if [ "$3" -eq 0 ]; then
@@ -29,8 +29,8 @@ check() { # title, log, exit code
     fi
 }
 fuzz() { # how long: the target named by $target, on what is known of it
-    "$program" $limits $dictionary -artifact_prefix=build/fuzz/found/$target- -print_final_stats=1 -reload=0 -max_len=65536 \
-        "$1" "$learned/$target" "test/fuzz/corpus/$target" >"$log" 2>&1
+    "$program" $limits $dictionary -artifact_prefix=build/fuzz/found/$target- -print_final_stats=1 -reload=0 \
+        ${most:+-max_len=$most} "$1" "$learned/$target" "test/fuzz/corpus/$target" >"$log" 2>&1
 }
 executed() { # of the target
     cat "build/fuzz/executed/$target" 2>/dev/null || echo 0
@@ -54,6 +54,7 @@ for source in test/fuzz/*.c; do
     targets="$targets $target"
     program=$build/fuzz/$target log=build/fuzz/logs/$target
     [ -f "test/fuzz/$target.dict" ] && dictionary=-dict=test/fuzz/$target.dict || dictionary=
+    most=$(sed -n 's/^enum { MAX_LEN = \([0-9]*\) };.*/\1/p' "$source")
     mkdir -p "$learned/$target"
     "$program" $limits -artifact_prefix=build/fuzz/found/$target- -print_final_stats=1 -runs=0 "test/fuzz/corpus/$target" >"$log" 2>&1
     check "$target, corpus" "$log" $?

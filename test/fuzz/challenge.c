@@ -19,6 +19,7 @@ static void prompt(const tool_challenge *c) {
     options.threads = 1;
     options.zoom_only = true;
     options.max_clicks = 4;
+    options.cache_bytes = 1 << 10; /* memory that is soon made */
     if (c->scan.count > 4096) return;
     if (segfm_session_new(open_micro(), c->scan.shape, &options, NULL, 0, &session, &error) != SEGFM_OK) return;
     if (segfm_set_volume(session, c->scan.voxels, &error) == SEGFM_OK)
