@@ -11,6 +11,7 @@ TMPDIR=$(mktemp -d -p /dev/shm 2>/dev/null || mktemp -d) || exit 1
 export TMPDIR
 trap 'rm -rf "$TMPDIR"' EXIT
 trap 'exit 1' INT TERM
+mkdir "$TMPDIR/known" && tar -xzf test/fuzz/learned.tar.gz -C "$TMPDIR/known" || exit 1 # by fuzz_keep.sh
 [ "${KEEP:-0}" -eq 1 ] && learned=build/fuzz/learned || learned=$TMPDIR/learned
 
 # A parser takes what its input asks for: at most some hundred megabytes in all, a quarter of a gigabyte in one piece.
@@ -30,7 +31,7 @@ check() { # title, log, exit code
 }
 fuzz() { # how long: the target named by $target, on what is known of it
     "$program" $limits $dictionary -artifact_prefix=build/fuzz/found/$target- -print_final_stats=1 -reload=0 \
-        ${most:+-max_len=$most} "$1" "$learned/$target" "test/fuzz/corpus/$target" >"$log" 2>&1
+        ${most:+-max_len=$most} "$1" "$learned/$target" "test/fuzz/corpus/$target" "$TMPDIR/known/$target" >"$log" 2>&1
 }
 executed() { # of the target
     cat "build/fuzz/executed/$target" 2>/dev/null || echo 0
@@ -56,7 +57,8 @@ for source in test/fuzz/*.c; do
     [ -f "test/fuzz/$target.dict" ] && dictionary=-dict=test/fuzz/$target.dict || dictionary=
     most=$(sed -n 's/^enum { MAX_LEN = \([0-9]*\) };.*/\1/p' "$source")
     mkdir -p "$learned/$target"
-    "$program" $limits -artifact_prefix=build/fuzz/found/$target- -print_final_stats=1 -runs=0 "test/fuzz/corpus/$target" >"$log" 2>&1
+    "$program" $limits -artifact_prefix=build/fuzz/found/$target- -print_final_stats=1 -runs=0 "test/fuzz/corpus/$target" \
+        "$TMPDIR/known/$target" >"$log" 2>&1
     check "$target, corpus" "$log" $?
     if [ "$runs" -gt 0 ]; then
         count
