@@ -142,6 +142,12 @@ static uint32_t subtable_bits(const uint16_t *remaining, uint32_t bits, uint32_t
     return width;
 }
 
+/* A table for `size` patterns becomes one for 2^bits: what further bits stand before changes no entry. Returns its size. */
+static size_t widen(uint32_t *table, size_t size, uint32_t bits) {
+    for (; size < (size_t)1 << bits; size *= 2) memcpy(table + size, table, size * sizeof *table);
+    return size;
+}
+
 typedef enum { code_complete, code_empty, code_single, code_incomplete, code_oversubscribed } code_shape;
 
 /* Builds the table of the canonical code with lengths[0 … n). An over-subscribed or incomplete code leaves the table
@@ -162,15 +168,15 @@ static code_shape build_table(uint32_t *table, size_t capacity, uint32_t primary
     for (unsigned s = 0; s < n; s++)
         if (lengths[s] != 0) sorted[offset[lengths[s]]++] = (uint16_t)s;
 
-    size_t primary_size = (size_t)1 << primary, top = primary_size, sub_start = 0, sub_size = 0;
+    size_t primary_size = (size_t)1 << primary, size = 1, top = primary_size, sub_start = 0, sub_size = 0;
     if (left > 0)
         for (size_t i = 0; i < primary_size; i++) table[i] = entry_make(0, is_bad, 1, 0);
     uint32_t code = 0, mask = (uint32_t)primary_size - 1, prefix = UINT32_MAX;
     for (unsigned k = 0; k < used; k++) {
         uint32_t bits = lengths[sorted[k]];
+        size = widen(table, size, bits < primary ? bits : primary);
         if (bits <= primary) {
-            uint32_t e = entry_of(sorted[k], bits);
-            for (size_t i = code; i < primary_size; i += (size_t)1 << bits) table[i] = e;
+            table[code] = entry_of(sorted[k], bits);
         } else {
             if ((code & mask) != prefix) { /* the first code with this prefix: open its subtable */
                 prefix = code & mask;
@@ -187,6 +193,7 @@ static code_shape build_table(uint32_t *table, size_t capacity, uint32_t primary
         remaining[bits]--;
         code = next_reversed(code, bits);
     }
+    widen(table, size, primary);
     (void)capacity; /* only asserted */
     return used == 0 ? code_empty : single ? code_single : code_complete;
 }

@@ -365,6 +365,25 @@ static void test_dynamic_codes(void) {
     for (int i = 263; i < 266; i++) want[i] = want[i - 193];
     CHECK_GOOD(&s, want, 266);
 
+    /* No code is as long as the primary tables' index: the last bits before the subtables are nobody's own. */
+    s = (stream){0};
+    memset(lit, 0, sizeof lit);
+    memset(dist, 0, sizeof dist);
+    for (int i = 0; i < 8; i++) lit['a' + i] = i + 1;
+    for (int i = 0; i < 14; i++) lit['i' + i] = 12;
+    lit[256] = lit[257] = 12;
+    for (int i = 0; i < 5; i++) dist[i] = i + 1;
+    for (int i = 5; i < 21; i++) dist[i] = 9;
+    put_dynamic(&s, lit, 258, dist, 21);
+    for (int i = 0; i < 22; i++) put_code(&s, lit, 258, 'a' + i);
+    put_code(&s, lit, 258, 257);
+    put_code(&s, dist, 21, 8);
+    put(&s, 1, 3); /* distance 17 + 1 */
+    put_code(&s, lit, 258, 257);
+    put_code(&s, dist, 21, 2);
+    put_code(&s, lit, 258, 256);
+    CHECK_GOOD(&s, "abcdefghijklmnopqrstuvefgefg", 28);
+
     /* A single length code and a single one-bit distance code: its other bit means nothing. */
     memset(lit, 0, sizeof lit);
     memset(dist, 0, sizeof dist);

@@ -8,8 +8,8 @@
 enum { MAX_LINE = 4096 };
 
 typedef struct repl {
-    tool_model model;
-    tool_common common;
+    const segfm_model *model;
+    const segfm_options *options;
     char scan_path[MAX_LINE];
     tool_scan scan; /* header and shape; shape[0] = 0: none is open */
     segfm_session *session;
@@ -75,12 +75,7 @@ static segfm_status nothing_behind(const char *rest, segfm_error *error) {
 
 /* The next session, with the scan in it; the one before stays until this one stands. */
 static segfm_status make_session(const repl *r, tool_scan *scan, segfm_session **out, segfm_error *error) {
-    segfm_options options = segfm_options_default();
-    options.threads = r->common.threads;
-    options.max_clicks = TOOL_MAX_CLICKS;
-    options.keep_objects = true;
-    if (!r->common.quiet) options.progress = tool_progress;
-    segfm_status status = segfm_session_new(r->model.model, scan->shape, &options, NULL, 0, out, error);
+    segfm_status status = segfm_session_new(r->model, scan->shape, r->options, NULL, 0, out, error);
     if (status == SEGFM_OK) status = segfm_set_volume(*out, scan->voxels, error);
     return status;
 }
@@ -208,7 +203,7 @@ static segfm_status do_nothing(repl *r, const char *rest, segfm_error *error) {
 
 /* What `status` adds to its answer. */
 static void print_status(const repl *r) {
-    printf(",\"corrector\":%s,\"scan\":", segfm_model_has_corrector(r->model.model) ? "true" : "false");
+    printf(",\"corrector\":%s,\"scan\":", segfm_model_has_corrector(r->model) ? "true" : "false");
     if (r->session == NULL) {
         fputs("null", stdout);
         return;
@@ -300,15 +295,27 @@ static segfm_status loop(repl *r, segfm_error *error) {
     return status;
 }
 
-segfm_status command_session(int argc, char **argv, segfm_error *error) {
-    const char *weights = NULL;
-    repl r = {0};
-    const tool_option options[] = {{"-w", .value = &weights}, {0}};
-    segfm_status status = tool_parse(argc, argv, options, NULL, 0, &r.common, error);
-    if (status == SEGFM_OK) status = tool_model_open(weights, &r.common, true, &r.model, error);
-    if (status == SEGFM_OK) status = loop(&r, error);
+segfm_status tool_session(const segfm_model *model, const segfm_options *options, segfm_error *error) {
+    repl r = {.model = model, .options = options};
+    segfm_status status = loop(&r, error);
     segfm_session_free(r.session);
     tool_scan_close(&r.scan);
-    tool_model_close(&r.model);
+    return status;
+}
+
+segfm_status command_session(int argc, char **argv, segfm_error *error) {
+    const char *weights = NULL;
+    tool_common common = {0};
+    tool_model model = {0};
+    const tool_option options[] = {{"-w", .value = &weights}, {0}};
+    segfm_status status = tool_parse(argc, argv, options, NULL, 0, &common, error);
+    if (status == SEGFM_OK) status = tool_model_open(weights, &common, true, &model, error);
+    segfm_options of_session = segfm_options_default();
+    of_session.threads = common.threads;
+    of_session.max_clicks = TOOL_MAX_CLICKS;
+    of_session.keep_objects = true;
+    if (!common.quiet) of_session.progress = tool_progress;
+    if (status == SEGFM_OK) status = tool_session(model.model, &of_session, error);
+    tool_model_close(&model);
     return status;
 }

@@ -69,6 +69,10 @@ void tool_model_close(tool_model *m);
 segfm_status tool_weights_bytes(const char *path, tool_model *out, const unsigned char **bytes, size_t *size,
                                 segfm_error *error);
 
+/* The dialogue of `segfm session`: standard input's commands to its end, or to quit. options: of each scan's session, with
+   keep_objects. */
+segfm_status tool_session(const segfm_model *model, const segfm_options *options, segfm_error *error);
+
 /* For segfm_model_options and segvol_model_bind; user: the tool_model that holds the bytes, or NULL. */
 segfm_bytes_done tool_bytes_done;
 

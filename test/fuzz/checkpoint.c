@@ -20,7 +20,10 @@ FUZZ(checkpoint) {
     static const weights_hints hints = {.spatial = {2, 4, 6}, .patch = {1, 2, 3}, .heads = 2, .decoder_heads = 1};
     weights_checkpoint *c = NULL;
     segfm_error error = {0};
+    unsigned char *mended = io_is_zip(bytes, n) ? fuzz_mended(bytes, n, ".pkl") : NULL;
+    if (mended != NULL) bytes = mended;
     if (fuzz_took(weights_checkpoint_open(bytes, n, &hints, &c, &error), &error)) convert_to_weights(c);
     else fuzz_require(c == NULL);
     weights_checkpoint_close(c);
+    free(mended);
 }

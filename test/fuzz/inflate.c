@@ -20,7 +20,9 @@ FUZZ(inflate) {
     size_t consumed = 0;
     if (fuzz_took(io_inflate(bytes, n, &consumed, &out, FUZZ_MOST, &error), &error)) {
         fuzz_require(consumed <= n && out.size <= FUZZ_MOST);
-        if (out.size <= 1 << 14) round_trip(&out);
+        /* One in eight: deflate makes tables of a third of a megabyte anew, which takes ten times as long as what is looked
+           at here. */
+        if (out.size <= 1 << 14 && io_crc32(0, out.data, out.size) % 8 == 0) round_trip(&out);
     } else {
         fuzz_require(out.size == 0);
     }

@@ -3,21 +3,26 @@
 
 #include "model.h"
 
-static void begin(void) {
+/* The model is read once: it is the same for all. */
+static segfm_model *begin(void) {
     static const double spacing[3] = {0.75, 1, 1.25};
-    unsigned char voxels[4 * 5 * 6];
+    unsigned char voxels[3 * 4 * 6];
     io_nifti scan;
     io_buffer weights = {0};
+    segfm_model *model = NULL;
     segfm_error error = {0};
     fuzz_micro(&weights);
-    (void)fuzz_file("micro.segfm", weights.data, weights.size);
+    fuzz_require(segfm_model_open(weights.data, weights.size, NULL, &model, &error) == SEGFM_OK);
     io_buffer_free(&weights);
     for (size_t i = 0; i < sizeof voxels; i++) voxels[i] = (unsigned char)(i * 37 % 101);
-    io_nifti_init(&scan, 6, 5, 4, spacing);
+    io_nifti_init(&scan, 6, 4, 3, spacing);
     fuzz_require(io_nifti_write_like(fuzz_path("scan.nii"), &scan, IO_U8, voxels, &error) == SEGFM_OK);
     io_nifti_free(&scan);
     fuzz_require(freopen("/dev/null", "wb", stdout) != NULL);
+    return model;
 }
+
+enum { MAX_LEN = 384 }; /* bytes of an input, says fuzz.sh to libFuzzer: every command several times */
 
 /* A stream that would leave the folder is none for us; nor is one that would take all day. */
 static bool is_ours(const unsigned char *bytes, size_t n) {
@@ -26,22 +31,25 @@ static bool is_ours(const unsigned char *bytes, size_t n) {
         if (bytes[i] == '/') return false;
         lines += bytes[i] == '\n';
     }
-    return lines < 64;
+    return lines < 64 && n <= MAX_LEN;
 }
 
 FUZZ(session) {
-    static bool begun;
+    static segfm_model *model;
     static int here; /* libFuzzer reads its corpus by relative names */
-    char *arguments[] = {"session", "-w", "micro.segfm", "--threads", "1", "--quiet", NULL};
+    segfm_options options = segfm_options_default();
     segfm_error error = {0};
+    options.threads = 1;
+    options.keep_objects = true;
+    options.max_clicks = 8; /* so that inputs reach the end of what there is room for, which is also sooner made */
+    options.cache_bytes = 1 << 10;
     if (!is_ours(bytes, n)) return;
-    if (!begun) {
-        begin();
+    if (model == NULL) {
+        model = begin();
         here = open(".", O_RDONLY);
     }
-    begun = true;
     fuzz_require(freopen(fuzz_file("commands", bytes, n), "rb", stdin) != NULL);
     fuzz_require(chdir(fuzz_folder()) == 0);
-    fuzz_require(command_session(6, arguments, &error) == SEGFM_OK);
+    fuzz_require(tool_session(model, &options, &error) == SEGFM_OK);
     fuzz_require(fchdir(here) == 0);
 }
