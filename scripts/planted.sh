@@ -57,6 +57,7 @@ plant vol/frame.c 'to + 1) \* c->window' 'to + 2) * c->window'                  
 plant vol/frame.c 'v \* v;' 'v;'                                              # the deviation of what a box holds
 plant vol/frame.c '? -1 : 1' '? 1 : -1'                                       # bright or dark
 plant vol/frame.c '(double)out - 0.5' '(double)out - 0.49'                        # a window's logits back in the scan
+plant vol/frame.c '/ from_extent - 0.5' '/ from_extent - 0.49'                    # one look in another
 plant vol/distance.c '(double)(2 \* (q' '(double)(3 * (q'                         # where parabolas cross
 plant vol/components.c 'run\[j\].end < run\[i\].begin' 'run[j].end <= run[i].begin' # corners that touch
 plant vol/surface.c '95 / 100.0' '94 / 100.0'                                 # HD95
@@ -76,6 +77,7 @@ plant nn/gru.c 'n + z \* (old - n)' 'n - z * (old - n)'                         
 plant nn/attention.c 'query == first,' 'true,'                                # dK, dV: all but the last 16 queries lost
 plant nn/conv.c '\[tap_offset(grid, tap)\]' '[tap_offset(grid, tap ^ 1)]'       # gradient of the wrong tap
 plant nn/adamw.c '/ correction + eps' '+ eps'                                 # the second moment's bias
+plant segfm.c 'LOOK_GROWTH = 10' 'LOOK_GROWTH = 13'                                # what the other looks are at
 plant segfm.c 's->steps = steps_of(s, click_count(s));' ';'                   # undo keeps the correction
 plant segfm.c '-100.0f' '-99.0f'                                              # logits outside of the foreground
 

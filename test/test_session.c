@@ -402,10 +402,12 @@ static float *tiled(int64_t times) {
     return voxels;
 }
 
-static segfm_session *session_of(const segfm_model *model, const int64_t shape[3], int looks, const float *voxels) {
+static segfm_session *session_of(const segfm_model *model, const int64_t shape[3], int looks, unsigned click_by,
+                                 const float *voxels) {
     segfm_options options = segfm_options_default();
     segfm_session *s = NULL;
     options.looks = looks;
+    options.click_by = click_by;
     CHECK(segfm_session_new(model, shape, &options, NULL, 0, &s, NULL) == SEGFM_OK &&
           segfm_set_volume(s, voxels, NULL) == SEGFM_OK);
     return s;
@@ -432,7 +434,8 @@ static void test_framed_part(const segfm_model *framed) {
     const int64_t box[6] = {2, 3, 5, 7, 14, 28};
     float *small_voxels = tiled(1), *voxels = tiled(2), *want = malloc(TILE * sizeof *want),
           *got = malloc(TILE * sizeof *got), *logits = malloc(8 * TILE * sizeof *logits);
-    segfm_session *alone = session_of(framed, tile, 1, small_voxels), *part = session_of(framed, tiles, 1, voxels);
+    segfm_session *alone = session_of(framed, tile, 1, SEGFM_BY_BEST, small_voxels),
+                  *part = session_of(framed, tiles, 1, SEGFM_BY_BEST, voxels);
     segfm_report report;
     int64_t moved[6];
     for (int i = 0; i < 6; i++) moved[i] = box[i] + at[i % 3];
@@ -644,12 +647,15 @@ static vol_box show_box(network *n, const float *voxels, vol_box box, vol_box *i
     return view;
 }
 
-/* The network's logits of n->image and a box in it → n->logits */
-static void logits_of(network *n, vol_box inside) {
+/* The network's logits of n->image, of a box in it and of a click in the lit part, where there is one → n->logits */
+static void logits_of(network *n, vol_box inside, vol_box view, const int64_t *click) {
     real box[6];
+    int64_t at[3] = {0};
     for (int k = 0; k < 3; k++) box[k] = (real)inside.lo[k], box[3 + k] = (real)inside.hi[k];
+    if (click != NULL) vol_zoom_point(click, view, (vol_shape){{TZ, TY, TX}}, at);
+    const segvol_point point = {(real)at[0], (real)at[1], (real)at[2], 1};
     segvol_encode(&n->net, &n->ws, n->image, n->embedding);
-    segvol_decode(&n->net, &n->ws, n->embedding, &(segvol_prompts){NULL, 0, box});
+    segvol_decode(&n->net, &n->ws, n->embedding, &(segvol_prompts){&point, click != NULL, box});
     segvol_upsample(&n->net, &n->ws, 0, n->logits);
 }
 
@@ -665,15 +671,15 @@ static vol_box look_at(vol_box box, int look) {
     return vol_box_intersect(box, vol_box_whole(vol_box_shape(lit)));
 }
 
-/* What a session shows of a box in so many looks: the mean of the network's logits over the first one's view, −100 elsewhere. *view, in
+/* What a session shows of a box, and of a click in the lit part, in so many looks: the mean of the network's logits over the first one's view, −100 elsewhere. *view, in
    the scan, and *inside: of the first. */
-static void mean_of_looks(network *n, const float *voxels, vol_box box, int looks, float *out, vol_box *view,
-                          vol_box *inside) {
+static void mean_of_looks(network *n, const float *voxels, vol_box box, const int64_t *click, int looks, float *out,
+                          vol_box *view, vol_box *inside) {
     vol_shape window = {{TZ, TY, TX}};
     real *sum = calloc(TILE, sizeof *sum), *logits = malloc(vol_count(dark_shape) * sizeof *logits);
     for (int i = looks - 1; i >= 0; i--) {
         *view = show_box(n, voxels, look_at(box, i), inside);
-        logits_of(n, *inside);
+        logits_of(n, *inside, *view, click);
         if (i > 0) vol_rezoom(n->logits, window, *view, vol_frame(look_at(box, 0), vol_box_shape(lit), 25), 1, sum);
     }
     for (size_t i = 0; i < TILE; i++) sum[i] = (sum[i] + n->logits[i]) / (real)looks;
@@ -696,7 +702,7 @@ static bool give_box(segfm_session *s, vol_box b, float *logits) {
     return segfm_box(s, box, NULL) == SEGFM_OK && segfm_logits(s, logits, 8 * TILE, NULL) == SEGFM_OK;
 }
 
-/* The session's logits are the network's, of the means and with the contrast that the box asks for: boxes smaller and larger
+/* The session's logits are the network's, of the means and with the contrast that the box asks for, then with a click: boxes smaller and larger
    than the window, one that ends outside of the foreground, one voxel; in one look, in two, in all. */
 static void test_framed_window(const segfm_model *framed) {
     static const vol_box boxes[] = {{{8, 10, 20}, {11, 14, 25}},
@@ -709,9 +715,9 @@ static void test_framed_window(const segfm_model *framed) {
         segfm_report report;
         vol_box inside, view, box = boxes[i / 3];
         int looks = 1 + (int)i % 3;
-        segfm_session *s = session_of(framed, tiles, looks < 3 ? looks : 0, voxels);
+        segfm_session *s = session_of(framed, tiles, looks < 3 ? looks : 0, SEGFM_BY_DECODER, voxels);
         size_t shown = 0;
-        mean_of_looks(&n, voxels, box, looks, want, &view, &inside);
+        mean_of_looks(&n, voxels, box, NULL, looks, want, &view, &inside);
         CHECK(give_box(s, box, got));
         CHECK(same_but_for_rounding(got, want));
         if (looks == 1) CHECK(memcmp(got, want, 8 * TILE * sizeof *got) == 0);
@@ -724,6 +730,13 @@ static void test_framed_window(const segfm_model *framed) {
         for (int k = 0; k < 3; k++) CHECK(report.zoom_box[k] == inside.lo[k] && report.zoom_box[3 + k] == inside.hi[k]);
         for (size_t v = 0; v < 8 * TILE; v++) shown += got[v] != -100;
         CHECK(shown == vol_count(vol_box_shape(view)));
+        const int64_t click[3] = {box.hi[0] < 17 ? box.hi[0] : 17, box.lo[1], box.lo[2]};
+        const int64_t in_lit[3] = {click[0] - lit.lo[0], click[1] - lit.lo[1], click[2] - lit.lo[2]};
+        float *clicked = &want[(click[0] * 2 * TY + click[1]) * 2 * TX + click[2]];
+        mean_of_looks(&n, voxels, box, in_lit, looks, want, &view, &inside);
+        *clicked = fmaxf(*clicked, 10);
+        CHECK(segfm_click(s, click, true, NULL) == SEGFM_OK && segfm_logits(s, got, 8 * TILE, NULL) == SEGFM_OK);
+        CHECK(same_but_for_rounding(got, want));
         segfm_session_free(s);
     }
     free(n.memory), free(voxels), free(got), free(want);
@@ -733,13 +746,13 @@ static void test_framed_window(const segfm_model *framed) {
 static void test_framed_contrast(const segfm_model *framed) {
     static const vol_box boxes[] = {{{1, 2, 3}, {17, 34, 64}}, {{4, 7, 12}, {15, 29, 54}}};
     float *voxels = dark_scan(), *got = malloc(8 * TILE * sizeof *got), *want[2];
-    segfm_session *s = session_of(framed, tiles, 0, voxels);
+    segfm_session *s = session_of(framed, tiles, 0, SEGFM_BY_BEST, voxels);
     network n = framed_network();
     vol_box view[2], inside[2];
     real *first = malloc(TILE * sizeof *first);
     for (size_t i = 0; i < 2; i++) {
         want[i] = malloc(8 * TILE * sizeof *want[i]);
-        mean_of_looks(&n, voxels, boxes[i], SEGFM_LOOKS, want[i], &view[i],
+        mean_of_looks(&n, voxels, boxes[i], NULL, SEGFM_LOOKS, want[i], &view[i],
                       &inside[i]); /* the first look is the last made */
         if (i == 0) memcpy(first, n.image, TILE * sizeof *first);
     }
