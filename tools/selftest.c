@@ -552,7 +552,7 @@ static segfm_status run_nearest(const nn_run *r, io_buffer *out, segfm_error *er
 }
 
 /* Parts of a volume in a window, with the contrast of a box in them, and a window's values back in them: shrunk, enlarged, as
-   large. */
+   large; and in another window over a part of what that one shows. */
 static segfm_status run_zoom(const nn_run *r, io_buffer *out, segfm_error *error) {
     enum { N = 7 * 40 * 50, WINDOW = 6 * 20 * 15 };
     const vol_shape in = {{7, 40, 50}}, window = {{6, 20, 15}};
@@ -570,6 +570,8 @@ static segfm_status run_zoom(const nn_run *r, io_buffer *out, segfm_error *error
         vol_unzoom(b[1], window, views[i], views[i], in, r->threads, b[3]);
         if (status == SEGFM_OK) status = take(out, b[2], WINDOW, error);
         if (status == SEGFM_OK) status = take(out, b[3], N, error);
+        vol_rezoom(b[1], window, views[0], views[i], r->threads, b[2]);
+        if (status == SEGFM_OK) status = take(out, b[2], WINDOW, error);
     }
     return done(status, b, COUNT_OF(b), error);
 }
@@ -1079,7 +1081,7 @@ static const vector vectors[] = {
     {"foreground", 0xa7ed9de8ac657e82U, run_foreground},
     {"normalise", 0xb2cdb00db88b474eU, run_normalise},
     {"nearest", 0xd04a2d7e12572e7dU, run_nearest},
-    {"zoom", 0x9322130868aecefcU, run_zoom},
+    {"zoom", 0x594cd3290e34d74fU, run_zoom},
     {"windows", 0x0e950ce72d7ea5f0U, run_windows},
     {"dice", 0x044a6f76c21a7cb7U, run_dice},
     {"distance", 0xf0c398bb9858911fU, run_distance},
