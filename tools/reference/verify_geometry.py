@@ -288,25 +288,29 @@ def stored_labels(path, dtype):
 
 
 def check_session_labels(runs):
-    """Objects 1 to 300, of which some have a voxel."""
+    """Objects 1 to 300, of which some have a click; where their masks overlap the later one has the voxel."""
     voxels, affine, _ = turned(runs.scene, ORIENTATIONS[19])
     scan = write(runs.folder, 'big-endian', 2, voxels, affine)
     runs.ask(f'open {scan}')
-    said = {}
+    path, want = os.path.join(runs.folder, 'labels.nii'), np.zeros(voxels.shape, np.uint16)
+    clicked = 1, 2, 255, 256, 257, 300
     for label in range(1, 301):
-        if label in (1, 2, 255, 256, 257, 300):
-            said[label] = np.unravel_index(1000 + 37 * label, voxels.shape)
-            runs.ask(f'click {commas(said[label])},+')
+        if label in clicked:
+            at = np.unravel_index(1000 + 37 * label, voxels.shape)
+            runs.ask(f'click {commas(at)},+')
+            runs.ask(f'mask {path}')
+            mask = np.asarray(nibabel.load(path).dataobj) != 0
+            check(mask[at], f'session: the mask of object {label} at its click')
+            want[mask] = label
         if label < 300:
             runs.ask('next')
     check(runs.ask('status')['object'] == 300, 'session: 300 objects')
-    path = os.path.join(runs.folder, 'labels.nii')
     runs.ask(f'labels {path}')
     check_header(scan, path, 'uint16', 'labels')
     values = stored_labels(path, np.uint16)
-    for label, at in said.items():
-        check(values[at] == label, f'session: label {label} is {values[at]}')
-    check(set(np.unique(values)) == {0, *said}, f'session: labels {np.unique(values)}')
+    for label in (0, *clicked):
+        check(np.array_equal(values == label, want == label), f'session: label {label} is not where its object was')
+    check(np.isin(values, (0, *clicked)).all() and (values > 255).any(), f'session: labels {np.unique(values)}')
 
 
 def blocks(labels):
