@@ -48,7 +48,8 @@ static inline unsigned char *fuzz_mended(const unsigned char *bytes, size_t n, c
     if (io_zip_open(bytes, n, &zip, &error) != SEGFM_OK) return NULL;
     unsigned char *mended = malloc(n);
     if (mended != NULL) memcpy(mended, bytes, n);
-    for (const io_zip_entry *e = zip.entries; mended != NULL && e < zip.entries + zip.count; e++) {
+    for (size_t i = 0; mended != NULL && i < zip.count; i++) {
+        const io_zip_entry *e = &zip.entries[i];
         size_t length = strlen(e->name), tail = strlen(suffix);
         if (e->method != 0 || length < tail || strcmp(e->name + length - tail, suffix) != 0) continue;
         uint32_t crc = io_crc32(0, bytes + e->data_offset, (size_t)e->compressed_size);

@@ -83,7 +83,8 @@ def sessions():
 
 def configs():
     return {"small": SMALL.encode(), "other": b"# a run\nsource = phantoms\nrate 1e-4 # slow\nparts encoder+decoder\ncorrections 1,2,3,4,5,6\n"
-            b"schedule cosine\nevaluate_pairs list#1.tsv\r\nframe 25\nphantom_largest 9,9,9\n"}
+            b"schedule cosine\nevaluate_pairs list#1.tsv\r\nframe 25\nphantom_largest 9,9,9\n",
+            "equals": b"evaluate_pairs ==list.tsv\n", "remark": b"evaluate_pairs=#list.tsv\n"}
 
 
 CORPUS = {
