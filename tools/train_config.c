@@ -374,7 +374,7 @@ segfm_status train_settings_write(const train_settings *s, bool remarks, io_buff
             snprintf(line, sizeof line, "%s# %s\n", i > 0 ? "\n" : "", k->remark);
         } else {
             format_value(s, k, value);
-            const char *equals = value[0] == '=' || value[0] == '#' ? "=" : ""; /* else a path's own were taken for one */
+            const char *equals = value[0] == '=' || value[0] == '#' ? "=" : ""; /* a path's own is then its own */
             if (remarks) snprintf(line, sizeof line, "%-19s %s%-14s # %s\n", k->name, equals, value, k->remark);
             else snprintf(line, sizeof line, "%s %s%s\n", k->name, equals, value);
         }
