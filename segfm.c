@@ -496,22 +496,11 @@ static bool follows(const segfm_session *s) {
     return s->net->config.frame > 0 && (s->has_box || !vol_box_is_empty(s->guessed));
 }
 
-/* What the window follows: the object's box, which grows when a click says that the object goes on where the window does not show
-   it: past the click by half of its distance from the box. */
+/* What the window follows: the object's box, and the foreground clicks beside it. */
 static vol_box followed_box(const segfm_session *s) {
     vol_box b = object_box(s);
-    for (int i = 0; i < click_count(s) && !vol_box_is_empty(b); i++) {
-        vol_box at = into_crop(s, click_at(s, i)->box);
-        vol_box frame = vol_frame(b, s->cropped, s->net->config.frame);
-        if (!click_at(s, i)->foreground || vol_box_is_empty(at) || holds(frame, at)) continue;
-        for (int axis = 0; axis < 3; axis++) {
-            int64_t c = at.lo[axis], last = s->cropped.n[axis] - 1;
-            if (c > b.hi[axis]) b.hi[axis] = c + (c - b.hi[axis]) / 2;
-            if (c < b.lo[axis]) b.lo[axis] = c - (b.lo[axis] - c) / 2;
-            if (b.hi[axis] > last) b.hi[axis] = last;
-            if (b.lo[axis] < 0) b.lo[axis] = 0;
-        }
-    }
+    for (int i = 0; i < click_count(s) && !vol_box_is_empty(b); i++)
+        if (click_at(s, i)->foreground) b = vol_box_union(b, into_crop(s, click_at(s, i)->box));
     return b;
 }
 
@@ -595,6 +584,10 @@ static void decode_zoom(segfm_session *s, int clicks) {
         else vol_rezoom(s->part_logits, s->window, s->looks[i].view, s->looks[0].view, s->options.threads, s->zoomed);
     }
     for (size_t i = 0; s->look_count > 1 && i < n; i++) s->zoomed[i] /= (real)s->look_count;
+    if (!follows(s)) return;
+    real level;
+    vol_expected_dice(s->zoomed, n, &level);
+    for (size_t i = 0; i < n; i++) s->zoomed[i] -= level;
 }
 
 /* The part of the crop that window w shows. */
@@ -772,18 +765,12 @@ static void refresh(segfm_session *s, vol_box part) {
 /* How many clicks the passes that begin an object know: without a box there must be one. */
 static int clicks_to_begin(const segfm_session *s) { return s->has_box ? 0 : 1; }
 
-/* How sure the model is of what it finds in a box, with the first click: the overlap (DSC) of its mask with the object that its
-   probabilities let expect. */
+/* How sure the model is of what it finds in a box, with the first click: the DSC that it lets expect. */
 static double try_box(segfm_session *s, vol_box box) {
-    double inside = 0, all = 0, count = 0;
+    real level;
     show(s, box, 1);
     decode_look(s, &s->looks[0], 1);
-    for (size_t i = 0; i < s->net->window_voxels; i++) {
-        double p = (double)nn_sigmoid(s->part_logits[i]);
-        all += p;
-        if (nn_sigmoid_above_half(s->part_logits[i])) inside += p, count++;
-    }
-    return count > 0 ? 2 * inside / (count + all) : 0;
+    return vol_expected_dice(s->part_logits, s->net->window_voxels, &level);
 }
 
 /* A box for an object of which only a click is known: of the cubes around it, cut to the crop, with sides of 7, 13, 25, … voxels the one

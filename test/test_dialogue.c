@@ -120,14 +120,10 @@ static void show_around(const dialogue *d, const int64_t box[6], int64_t view[6]
     }
 }
 
-/* The box grows past a click that it does not reach, by half of the way to it, but not out of the crop. */
 static void grow(int64_t box[6], const int64_t at[3]) {
     for (int axis = 0; axis < 3; axis++) {
-        int64_t beyond = at[axis] - box[3 + axis], before = box[axis] - at[axis];
-        if (beyond > 0) box[3 + axis] += beyond + beyond / 2;
-        if (before > 0) box[axis] -= before + before / 2;
-        if (box[3 + axis] > crop[3 + axis]) box[3 + axis] = crop[3 + axis];
-        if (box[axis] < crop[axis]) box[axis] = crop[axis];
+        if (at[axis] > box[3 + axis]) box[3 + axis] = at[axis];
+        if (at[axis] < box[axis]) box[axis] = at[axis];
     }
 }
 
@@ -176,7 +172,7 @@ static bool shown_part(const dialogue *d, int end, int64_t view[6], int *moves) 
     show_around(d, box, view);
     for (int i = object_start(d) + 1; i < end; i++) {
         const call *c = &d->calls[i];
-        if (!c->foreground || is_in(c->at, view) || !is_in(c->at, crop)) continue;
+        if (!c->foreground || is_in(c->at, box) || !is_in(c->at, crop)) continue;
         grow(box, c->at);
         show_around(d, box, view);
         *moves += 1;

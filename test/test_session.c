@@ -499,11 +499,11 @@ static bool never(void *user, int64_t done, int64_t total) {
     return !*(const bool *)user;
 }
 
-/* A foreground click that the window does not show moves it: the box grows past the click by half of the way, what is around it
-   can be segmented, all is decoded anew. Undo, redo and another click give the bits that belong to the clicks; cancelled
+/* A foreground click beside the box moves the window: the box grows to hold it, what is around it can be segmented, all is decoded
+   anew. Undo, redo and another click give the bits that belong to the clicks; cancelled
    before it begins, it changes nothing. */
 static void test_framed_move(const segfm_model *framed) {
-    const vol_box view = {{2, 2, 2}, {13, 26, 38}}, moved = {{2, 2, 0}, {16, 26, 64}};
+    const vol_box view = {{2, 2, 2}, {13, 26, 38}}, moved = {{2, 2, 0}, {15, 26, 55}};
     const int64_t box[6] = {4, 6, 8, 11, 22, 32}, near[3] = {6, 9, 30}, far[3] = {13, 20, 46}, beside[3] = {2, 1, 60};
     bits *began = malloc(sizeof *began), *before = malloc(sizeof *before), *after = malloc(sizeof *after);
     float *voxels = tiled(2);
@@ -671,8 +671,8 @@ static vol_box look_at(vol_box box, int look) {
     return vol_box_intersect(box, vol_box_whole(vol_box_shape(lit)));
 }
 
-/* What a session shows of a box, and of a click in the lit part, in so many looks: the mean of the network's logits over the first one's view, −100 elsewhere. *view, in
-   the scan, and *inside: of the first. */
+/* What a session shows of a box, and of a click in the lit part, in so many looks: the mean of the network's logits over the first
+   one's view, from the level of the largest expected overlap on, −100 elsewhere. *view, in the scan, and *inside: of the first. */
 static void mean_of_looks(network *n, const float *voxels, vol_box box, const int64_t *click, int looks, float *out,
                           vol_box *view, vol_box *inside) {
     vol_shape window = {{TZ, TY, TX}};
@@ -683,6 +683,9 @@ static void mean_of_looks(network *n, const float *voxels, vol_box box, const in
         if (i > 0) vol_rezoom(n->logits, window, *view, vol_frame(look_at(box, 0), vol_box_shape(lit), 25), 1, sum);
     }
     for (size_t i = 0; i < TILE; i++) sum[i] = (sum[i] + n->logits[i]) / (real)looks;
+    real level;
+    vol_expected_dice(sum, TILE, &level);
+    for (size_t i = 0; i < TILE; i++) sum[i] -= level;
     for (int k = 0; k < 3; k++) view->lo[k] += lit.lo[k], view->hi[k] += lit.lo[k];
     vol_fill(logits, dark_shape, vol_box_whole(dark_shape), -100);
     vol_unzoom(sum, window, *view, *view, dark_shape, 1, logits);
@@ -774,7 +777,7 @@ static double sureness(network *n, const real *image, vol_shape shape, vol_box b
     vol_shape window = {{n->net.config.spatial[0], n->net.config.spatial[1], n->net.config.spatial[2]}};
     vol_box view = vol_frame(box, shape, n->net.config.frame), inside = vol_zoom_box(box, view, window);
     int64_t at[3];
-    double above = 0, all = 0, count = 0;
+    real level;
     vol_zoom(image, shape, view, n->image, window, 1);
     vol_contrast(n->image, window, inside);
     vol_zoom_point(click, view, window, at);
@@ -784,12 +787,7 @@ static double sureness(network *n, const real *image, vol_shape shape, vol_box b
     segvol_encode(&n->net, &n->ws, n->image, n->embedding);
     segvol_decode(&n->net, &n->ws, n->embedding, &(segvol_prompts){&point, 1, corners});
     segvol_upsample(&n->net, &n->ws, 0, n->logits);
-    for (size_t i = 0; i < n->net.window_voxels; i++) {
-        double p = 1 / (1 + exp(-(double)n->logits[i]));
-        all += p;
-        if (nn_sigmoid_above_half(n->logits[i])) above += p, count++;
-    }
-    return count > 0 ? 2 * above / (count + all) : 0;
+    return vol_expected_dice(n->logits, n->net.window_voxels, &level);
 }
 
 /* A click without a box: of the cubes around it that are cut to the crop the box becomes that of which the network is surest, and all is

@@ -365,5 +365,11 @@ size_t vol_spread(const real *image, const real *logits, vol_shape s, const vol_
 
 /* Dice of label `label` in two label maps: 2·|A∩B|/(|A|+|B|); NAN when both are empty (undefined, to be counted). */
 double vol_dice(const uint16_t *truth, const uint16_t *predicted, size_t n, uint16_t label);
+/* The DSC that a model's logits let expect of the best mask they give: of the voxels above *level. With p = σ(0.6 · logit), as what has
+   learned with a Dice loss is surer than it is right, the expected DSC of a mask is taken as 2·Σp(mask) / (voxels(mask) + Σp(all)); *level
+   is the largest of 0, −1/16, … −4 at which that is largest, 0 where nothing is above −4 (then the result is 0). The best level is never above
+   0: where DSC counts, voxels of half of the DSC's probability are worth taking (Lipton et al., Optimal thresholding of classifiers to
+   maximize F1 measure, 2014). */
+double vol_expected_dice(const real *logits, size_t n, real *level);
 
 #endif
