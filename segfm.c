@@ -7,7 +7,8 @@
    side. A box that the user has not given is guessed from the first click.
 
    What stands is a function of the object's actions, box and clicks, in their order:
-     zoomed        what the decoder made of the box and the clicks in the zoomed-out window, as logits: the mean over the looks
+     zoomed        what the decoder made of the box and the clicks in the zoomed-out window, as logits: the mean over the looks, less
+                   the level above which there is the mask
      low masks     the same for each window of the region, with the clicks that the window shows
      corrections   for each click in the region, what the corrector wrote
      logits        the zoomed ones, or the low masks' mean, then the corrections in order, then the clicks (compose)
@@ -575,7 +576,8 @@ static void decode_look(segfm_session *s, look *l, int clicks) {
     segvol_upsample(s->net, &s->workspace, 0, s->part_logits);
 }
 
-/* All looks, with the box and the first `clicks` clicks → zoomed, in the first one's view */
+/* All looks, with the box and the first `clicks` clicks → zoomed, in the first one's view. Where the window follows a box the logits count
+   from the level on that makes the mask of largest expected overlap. */
 static void decode_zoom(segfm_session *s, int clicks) {
     size_t n = s->net->window_voxels;
     for (int i = 0; i < s->look_count; i++) {

@@ -78,9 +78,9 @@ size_t segfm_model_bytes(const segfm_model *model);
      3. where the window follows a box, spreads to the voxels around it that are as bright and labelled otherwise (vol_spread);
      4. gives its own voxel its label, for certain.
    A model's file may say that its window follows the box. Then a box begins an object with a pass over the box and what
-   is around it, at the window's size, or the mean of several such looks at it (SEGFM_LOOKS), and no other. A click outside
-   of what the window shows which belongs to the object moves the window, so that it shows it; one which does not changes
-   its own voxel only. Without a box such a model is shown cubes of growing size
+   is around it, at the window's size, or the mean of several such looks at it (SEGFM_LOOKS), and no other; its mask is the one
+   of largest expected overlap with the object (vol_expected_dice). A click outside of the box which belongs to the object makes it grow, and
+   the window follows; one outside of what the window shows which does not changes its own voxel only. Without a box such a model is shown cubes of growing size
    around the first click and takes the one in which it is surest of what it finds for the box (segfm_report's box).
    The logits of a voxel are what the newest of these says, in this order: clicks on the voxel itself, corrections, the mean
    of the decoder's windows. So no later click undoes an earlier one, and what a session shows depends on the scan, the box

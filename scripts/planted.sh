@@ -77,6 +77,7 @@ plant nn/gru.c 'n + z \* (old - n)' 'n - z * (old - n)'                         
 plant nn/attention.c 'query == first,' 'true,'                                # dK, dV: all but the last 16 queries lost
 plant nn/conv.c '\[tap_offset(grid, tap)\]' '[tap_offset(grid, tap ^ 1)]'       # gradient of the wrong tap
 plant nn/adamw.c '/ correction + eps' '+ eps'                                 # the second moment's bias
+plant vol/overlap.c 'REAL_C(0.6)' 'REAL_C(0.61)'                                # how sure a logit is
 plant segfm.c 'LOOK_GROWTH = 10' 'LOOK_GROWTH = 13'                                # what the other looks are at
 plant segfm.c 's->steps = steps_of(s, click_count(s));' ';'                   # undo keeps the correction
 plant segfm.c '-100.0f' '-99.0f'                                              # logits outside of the foreground

@@ -572,6 +572,9 @@ static segfm_status run_zoom(const nn_run *r, io_buffer *out, segfm_error *error
         if (status == SEGFM_OK) status = take(out, b[3], N, error);
         vol_rezoom(b[1], window, views[0], views[i], r->threads, b[2]);
         if (status == SEGFM_OK) status = take(out, b[2], WINDOW, error);
+        real found[2];
+        found[0] = (real)vol_expected_dice(b[2], WINDOW, &found[1]);
+        if (status == SEGFM_OK) status = take(out, found, 2, error);
     }
     return done(status, b, COUNT_OF(b), error);
 }
@@ -1081,7 +1084,7 @@ static const vector vectors[] = {
     {"foreground", 0xa7ed9de8ac657e82U, run_foreground},
     {"normalise", 0xb2cdb00db88b474eU, run_normalise},
     {"nearest", 0xd04a2d7e12572e7dU, run_nearest},
-    {"zoom", 0x594cd3290e34d74fU, run_zoom},
+    {"zoom", 0x586ed598092585d9U, run_zoom},
     {"windows", 0x0e950ce72d7ea5f0U, run_windows},
     {"dice", 0x044a6f76c21a7cb7U, run_dice},
     {"distance", 0xf0c398bb9858911fU, run_distance},
@@ -1097,7 +1100,7 @@ static const vector vectors[] = {
     {"tiny-session", 0x92bc7771b3f8b40dU, run_session},
     {"training", 0xb85eb4a372674f1dU, run_training},
     {"tiny-clicks", 0x41501bde6d539032U, run_clicks},
-    {"tiny-framed", 0x93b36fac405f6bdeU, run_framed},
+    {"tiny-framed", 0xb7e9581c72c665e4U, run_framed},
 };
 static const vector full_vectors[] = {
     {"full-layer", 0xc29ff732b0384ca0U, run_full_layer},
