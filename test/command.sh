@@ -120,6 +120,7 @@ ok 'session' $?
 [ "$(wc -l <"$dir/stdout")" -eq 14 ] && [ ! -s "$dir/stderr" ]; ok 'a line for each command up to quit' $?
 [ "$(grep -c '^{"command":"[a-z]*","ok":true,"ms":[0-9.]*,"changed":[0-9]*,"bounds":.*}$' "$dir/stdout")" -eq 14 ]; ok 'all of one form' $?
 sed -n 2p "$dir/stdout" | grep -q '"changed":[1-9][0-9]*,"bounds":\[[0-9,]*\],.*"box":true,"clicks":0,"undo":true,"redo":false'; ok 'what a box changed' $?
+sed -n 2p "$dir/stdout" | grep -q "\"object_box\":\[$box\]}\$"; ok 'and which box it is' $?
 sed -n 13p "$dir/stdout" | grep -q '"object":2.*"shape":\[30,28,12\]'; ok 'status' $?
 cmp "$dir/d.nii" "$dir/c.nii"; ok 'the mask is what segment gives for the same box and clicks' $?
 cmp "$dir/dl.nii" "$dir/dl2.nii"; ok 'undo and redo give the bits back' $?

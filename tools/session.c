@@ -57,10 +57,11 @@ static void answer(const repl *r, const char *command, segfm_status status, cons
     }
     printf(",\"ms\":%.3f,\"changed\":%lld", ms, changes ? (long long)report.changed : 0);
     print_box("bounds", changes ? report.changed_box : (const int64_t[6]){-1});
-    if (r->session != NULL)
-        printf(",\"object\":%lld,\"box\":%s,\"clicks\":%lld,\"undo\":%s,\"redo\":%s", (long long)report.objects + 1,
-               report.has_box ? "true" : "false", (long long)report.clicks, report.can_undo ? "true" : "false",
-               report.can_redo ? "true" : "false");
+    if (r->session == NULL) return;
+    printf(",\"object\":%lld,\"box\":%s,\"clicks\":%lld,\"undo\":%s,\"redo\":%s", (long long)report.objects + 1,
+           report.has_box ? "true" : "false", (long long)report.clicks, report.can_undo ? "true" : "false",
+           report.can_redo ? "true" : "false");
+    print_box("object_box", report.box);
 }
 
 /* ---- commands: each gets what stands behind its name ---------------------------------------------------------- */

@@ -1,4 +1,4 @@
-"""folds.py and rivals.py on made data of which the answers are known.
+"""folds.py, rivals.py and shapes.py on made data of which the answers are known.
 
     verify_rivals.py        needs nibabel, scipy and scikit-image
 
@@ -17,6 +17,7 @@ import numpy as np
 
 import folds
 import rivals
+import shapes
 from checks import check, finish
 
 
@@ -202,7 +203,30 @@ def check_rivals(folder):
         check(np.allclose(said, means, rtol=0, atol=2e-9), f'rivals: {rival}: {said}, need {means}')
 
 
+# ---- shapes -----------------------------------------------------------------------------------------------------------
+
+def check_shapes():
+    """A block of 6×8×10, bright in a striped scan, of which the upper half is shifted by 4: the box of its middle slice shows 6 of 10 columns
+    of the other half. Then with a small piece beside it."""
+    image, truth = np.zeros((20, 30, 40)), np.zeros((20, 30, 40), bool)
+    image[:, :, ::2] = 2
+    truth[5:8, 6:14, 11:21] = truth[8:11, 6:14, 15:25] = True
+    image[truth] = 11
+    found = shapes.shape_of(image, truth)
+    want = {'bound': 2 * 384 / (384 + 480), 'fill': 384 / 480, 'thick': (2 * 6 * 8 + 2 * 6 * 5) / 480, 'parts': 1, 'contrast': 10,
+            'voxels': 480}
+    for name, value in want.items():
+        slack = 0.2 if name == 'contrast' else 1e-12  # the columns beside it are not quite half and half
+        check(abs(found[name] - value) <= slack, f'shapes: {name}: {found[name]}, need {value}')
+    truth[2:4, 20:24, 2:6] = True
+    check(shapes.shape_of(image, truth)['parts'] == 2, 'shapes: a second part')
+    truth[2:4, 20:24, 2:6] = False
+    truth[2, 20:23, 2:5] = True
+    check(shapes.shape_of(image, truth)['parts'] == 1, 'shapes: a speck')
+
+
 def main():
+    check_shapes()
     with tempfile.TemporaryDirectory() as folder:
         folder = os.path.realpath(folder)
         check_folds(folder)
