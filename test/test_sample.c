@@ -522,7 +522,7 @@ static coded make_noisy(vol_shape s, label_of *label) {
 /* What train/sample.c says that it draws, once more, and what the window shows then. */
 typedef struct framed {
     vol_box user, frame, box; /* box: in the window */
-    bool slice, flipped[3], empty;
+    bool slice, grown, flipped[3], empty;
     int attempts;
     uint8_t *truth;
     real *image;
@@ -530,7 +530,8 @@ typedef struct framed {
 
 static int64_t rounded(double x) { return (int64_t)(x < 0 ? ceil(x - 0.5) : floor(x + 0.5)); }
 
-static void draw_user_box(framed *f, const train_case *c, const train_augmentation *a, train_random *r) {
+static void draw_user_box(framed *f, const coded *t, const train_augmentation *a, train_random *r) {
+    const train_case *c = &t->c;
     const train_class *object = &c->classes[0];
     f->slice = train_random_uniform(r) < a->slice_box;
     f->user = f->slice ? object->slice_box : object->box;
@@ -546,6 +547,17 @@ static void draw_user_box(framed *f, const train_case *c, const train_augmentati
         hi += rounded(high + moved * extent + grown * extent);
         lo = lo < 0 ? 0 : lo, hi = hi < c->shape.n[k] ? hi : c->shape.n[k] - 1;
         if (lo <= hi) f->user.lo[k] = lo, f->user.hi[k] = hi;
+    }
+    f->grown = a->frame_grow > 0 && train_random_uniform(r) < a->frame_grow;
+    for (uint64_t n = f->grown ? 1 + train_random_below(r, 3) : 0; n > 0; n--) {
+        uint64_t left = train_random_below(r, object->voxels);
+        int64_t i = 0;
+        for (; t->map[i] != 1 || left > 0; i++) left -= t->map[i] == 1;
+        const int64_t at[3] = {i / c->shape.n[2] / c->shape.n[1], i / c->shape.n[2] % c->shape.n[1], i % c->shape.n[2]};
+        for (int k = 0; k < 3; k++) {
+            if (at[k] < f->user.lo[k]) f->user.lo[k] = at[k];
+            if (at[k] > f->user.hi[k]) f->user.hi[k] = at[k];
+        }
     }
 }
 
@@ -610,7 +622,7 @@ static void mirror(framed *f, vol_shape window) {
 static framed draw_framed(const coded *t, vol_shape window, const train_augmentation *a, train_random *r) {
     framed f = {.empty = true, .truth = malloc(vol_count(window)), .image = malloc(vol_count(window) * sizeof(real))};
     while (f.empty && f.attempts < 10) {
-        draw_user_box(&f, &t->c, a, r);
+        draw_user_box(&f, t, a, r);
         for (int k = 0; k < 3; k++) f.flipped[k] = train_random_uniform(r) < a->flip;
         f.frame = vol_frame(f.user, t->c.shape, a->frame);
         f.empty = !find_truth(t, f.frame, window, f.truth);
@@ -647,9 +659,9 @@ static void test_framed(void) {
         size_t n = vol_count(d.window);
         train_augmentation a = train_augmentation_default();
         bool shown = true, agree = true, boxed = true, counted = true, exact = true;
-        int slices = 0, flips[3] = {0}, moved[6] = {0};
+        int slices = 0, grown = 0, flips[3] = {0}, moved[6] = {0};
         a.flip = 0.3, a.scale = a.shift = 1, a.frame = margins[i % 4], a.frame_jitter = i < 4 ? 0 : 0.2;
-        a.frame_loose = i == 5 ? 0.4 : 0, a.frame_shift = i == 6 ? 0.3 : 0;
+        a.frame_loose = i == 5 ? 0.4 : 0, a.frame_shift = i == 6 ? 0.3 : 0, a.frame_grow = i == 7 ? 0.4 : 0;
         CHECK(t.c.class_count == 1 && memcmp(&cone->box, &cone->slice_box, sizeof cone->box) != 0);
         for (uint64_t number = 0; number < N; number++) {
             train_random r = train_random_at(8, i, number), again = r;
@@ -661,7 +673,7 @@ static void test_framed(void) {
             boxed = boxed && has_box(&d, f.box) && !vol_box_is_empty(f.box);
             counted = counted && r.counter == again.counter;
             exact = exact && memcmp(&f.user, &start, sizeof start) == 0;
-            slices += f.slice;
+            slices += f.slice, grown += f.grown;
             for (int k = 0; k < 3; k++) {
                 flips[k] += f.flipped[k];
                 moved[k] += f.user.lo[k] != start.lo[k], moved[3 + k] += f.user.hi[k] != start.hi[k];
@@ -673,7 +685,7 @@ static void test_framed(void) {
         CHECK(boxed);
         CHECK(counted);
         CHECK(exact == (i < 4));
-        CHECK(near_share(slices, N, 0.5));
+        CHECK(near_share(slices, N, 0.5) && (i == 7 ? near_share(grown, N, 0.4) : grown == 0));
         for (int k = 0; k < 3; k++) CHECK(near_share(flips[k], N, 0.3));
         if (i == 4) /* of the others some sides are too short to move */
             for (int side = 0; side < 6; side++) CHECK(moved[side] > N / 10);

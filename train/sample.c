@@ -18,14 +18,15 @@
    at most ATTEMPTS times:
      resized or cropped; of a crop: where its middle lies, which voxel of those; flips along z, y, x.
        framed: which kind of box; where frame_loose is not 0, is it loose, by what if so; where frame_shift is not 0, is it moved; along z,
-       y, x: shifts of its low and its high side, by what it is moved if so; flips along z, y, x.
+       y, x: shifts of its low and its high side, by what it is moved if so; where frame_grow is not 0, does it grow, by how many voxels if
+       so, which; flips along z, y, x.
    Then, but for framed ones: is the intensity scaled, by what if so; is it shifted, by what if so; which kind of box (when
    there is one), its shifts at y0, x0, y1, x1. */
 #include <string.h>
 
 #include "train.h"
 
-enum { ATTEMPTS = 10 };
+enum { ATTEMPTS = 10, MOST_GROWN = 3 };
 
 train_augmentation train_augmentation_default(void) {
     return (train_augmentation){.resize = 1,
@@ -74,6 +75,12 @@ static uint32_t other_voxel(const train_class *object, uint64_t number) {
     return (uint32_t)number;
 }
 
+static void place_of(vol_shape s, uint32_t voxel, int64_t at[3]) {
+    at[2] = voxel % s.n[2];
+    at[1] = voxel / s.n[2] % s.n[1];
+    at[0] = voxel / s.n[2] / s.n[1];
+}
+
 /* The middle of a crop; an object that is everywhere has no outside. */
 static void draw_middle(const train_case *c, const train_class *object, const train_augmentation *a, train_random *r,
                         int64_t middle[3]) {
@@ -81,9 +88,7 @@ static void draw_middle(const train_case *c, const train_class *object, const tr
     size_t outside = train_random_choice(r, (double[]){a->positive, a->negative}, 2);
     uint32_t at = outside == 1 && others > 0 ? other_voxel(object, train_random_below(r, others))
                                              : object_voxel(object, train_random_below(r, object->voxels));
-    middle[2] = at % c->shape.n[2];
-    middle[1] = at / c->shape.n[2] % c->shape.n[1];
-    middle[0] = at / c->shape.n[2] / c->shape.n[1];
+    place_of(c->shape, at, middle);
 }
 
 static void resize_axis(int64_t n, int64_t window, int64_t *from) {
@@ -123,6 +128,13 @@ static vol_box draw_user_box(const train_case *c, const train_class *object, con
         if (drawn.hi[k] >= c->shape.n[k]) drawn.hi[k] = c->shape.n[k] - 1;
         if (drawn.hi[k] < drawn.lo[k]) drawn.lo[k] = b.lo[k], drawn.hi[k] = b.hi[k];
     }
+    if (a->frame_grow > 0 && train_random_uniform(r) < a->frame_grow)
+        for (uint64_t i = 1 + train_random_below(r, MOST_GROWN); i > 0; i--) {
+            vol_box at;
+            place_of(c->shape, object_voxel(object, train_random_below(r, object->voxels)), at.lo);
+            memcpy(at.hi, at.lo, sizeof at.hi);
+            drawn = vol_box_union(drawn, at);
+        }
     return drawn;
 }
 
