@@ -20,7 +20,8 @@ static void check_level(const real *logits, size_t n) {
     double got = vol_expected_dice(logits, n, &found), level = (double)found;
     CHECK(level <= 0 && level >= -4 && floor(16 * level) == 16 * level);
     CHECK(fabs(got - expected_above(logits, n, level)) <= 1e-6);
-    for (int i = 0; i <= 64; i++) CHECK(expected_above(logits, n, -i / 16.0) <= got + (-i / 16.0 > level ? -1e-9 : 1e-6));
+    for (int i = 0; i <= 64; i++)
+        CHECK(expected_above(logits, n, -i / 16.0) <= got + (-i / 16.0 > level ? -1e-9 : 1e-6));
 }
 
 static void test_expected(void) {

@@ -121,7 +121,8 @@ static const key keys[] = {
             "with frame: every other box is larger by up to this on all sides, as a share of its extent"),
     AUGMENT(frame_shift, 1, "with frame: every fourth is moved by up to this along each axis, likewise"),
     AUGMENT(frame_jitter, 1, "with frame: largest shift of each side of the box, as a share of its extent"),
-    AUGMENT(frame_grow, 1, "with frame: probability of a box that also holds 1 to 3 voxels of the object, as after clicks"),
+    AUGMENT(frame_grow, 1,
+            "with frame: probability of a box that also holds 1 to 3 voxels of the object, as after clicks"),
     AUGMENT(slice_box, 1, "probability of a box that is the object's middle slice's, extruded"),
     WHOLES(box_jitter, 0, 255, "largest shift of the box, in 256ths of the window"),
 
