@@ -85,8 +85,7 @@ typedef struct train_augmentation {
     double frame_loose;  /* then every other box is larger, by up to this share of its extent on each side (0) … */
     double frame_shift;  /* … every fourth is moved by up to this share along each axis (0) … */
     double frame_jitter; /* … and each side is shifted by up to this share (0.05); … */
-    double
-        frame_grow; /* … probability that it then grows to hold 1 to 3 voxels of the object, as clicks make it grow (0) */
+    double frame_grow;   /* … probability that it grows to hold 1 to 3 voxels of the object, as by clicks (0) */
     unsigned box_jitter; /* largest shift of the box, in 256ths of the window's size (2) */
 } train_augmentation;
 train_augmentation train_augmentation_default(void);

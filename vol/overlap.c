@@ -21,9 +21,9 @@ static const real calibrated = REAL_C(0.6);
 enum { LEVELS = 64, LEVELS_PER_UNIT = 16 };
 
 double vol_expected_dice(const real *logits, size_t n, real *level) {
+    /* [0]: of logits above 0, [i]: of those above level i that are not above the one before */
     double p[LEVELS + 1] = {0}, all = 0, most = 0, inside = 0, above = 0;
-    size_t count[LEVELS + 1] = {
-        0}; /* [0]: logits above 0, [i]: those above level i that are not above the one before */
+    size_t count[LEVELS + 1] = {0};
     for (size_t i = 0; i < n; i++) {
         double probability = (double)nn_sigmoid(calibrated * logits[i]);
         all += probability;
