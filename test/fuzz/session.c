@@ -11,7 +11,10 @@ static segfm_model *begin(void) {
     io_buffer weights = {0};
     segfm_model *model = NULL;
     segfm_error error = {0};
-    fuzz_micro(&weights);
+    weights_config config = micro; /* commands are what is tried here: one patch a window, one block */
+    memcpy(config.patch, config.spatial, sizeof config.patch);
+    config.depth = 1;
+    fuzz_require(tool_formula_bytes(&config, &weights, &error) == SEGFM_OK);
     fuzz_require(segfm_model_open(weights.data, weights.size, NULL, &model, &error) == SEGFM_OK);
     io_buffer_free(&weights);
     for (size_t i = 0; i < sizeof voxels; i++) voxels[i] = (unsigned char)(i * 37 % 101);
@@ -22,7 +25,7 @@ static segfm_model *begin(void) {
     return model;
 }
 
-enum { MAX_LEN = 384 }; /* bytes of an input, says fuzz.sh to libFuzzer: every command several times */
+enum { MAX_LEN = 128 }; /* bytes of an input, says fuzz.sh to libFuzzer: a dozen commands */
 
 /* A stream that would leave the folder is none for us; nor is one that would take all day. */
 static bool is_ours(const unsigned char *bytes, size_t n) {
@@ -31,7 +34,7 @@ static bool is_ours(const unsigned char *bytes, size_t n) {
         if (bytes[i] == '/') return false;
         lines += bytes[i] == '\n';
     }
-    return lines < 64 && n <= MAX_LEN;
+    return lines < 32 && n <= MAX_LEN;
 }
 
 /* They become all that standard input has. One file serves every input, as opening one takes longer than reading it. */
@@ -54,7 +57,7 @@ FUZZ(session) {
     segfm_error error = {0};
     options.threads = 1;
     options.keep_objects = true;
-    options.max_clicks = 8; /* so that inputs reach the end of what there is room for, which is also sooner made */
+    options.max_clicks = 2; /* so that inputs reach the end of what there is room for, which is also sooner made */
     options.cache_bytes = 1 << 10;
     if (!is_ours(bytes, n)) return;
     if (model == NULL) {
