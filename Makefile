@@ -153,7 +153,7 @@ test-malformed: $(BUILD)/test/test_malformed
 
 # libFuzzer on every parser, with clang. fuzz-smoke: the corpus, then FUZZ_SECONDS of new inputs for each; fuzz: FUZZ_SECONDS
 # of an hour for each, or for TARGET alone; what it learns stays in build/fuzz. RUNS: until each has so many executions behind
-# it, those of earlier calls counted, by programs that trace neither comparisons nor the network's arithmetic: two to four times
+# it, those of earlier calls counted, by programs that trace neither comparisons nor arithmetic (test/fuzz/unguided): two to four times
 # as fast, with the same sanitizers. fuzz-keep: the little of what was learned that comes to the committed corpus.
 # A session's memory is mostly blocks for large matrices: small ones take less time to make than a scan to read.
 FUZZ_SIZES = -DNN_MC=5 -DNN_KC=256
