@@ -153,11 +153,13 @@ test-malformed: $(BUILD)/test/test_malformed
 
 # libFuzzer on every parser, with clang. fuzz-smoke: the corpus, then FUZZ_SECONDS of new inputs for each; fuzz: FUZZ_SECONDS
 # of an hour for each, or for TARGET alone; what it learns stays in build/fuzz. RUNS: until each has so many executions behind
-# it, those of earlier calls counted, by programs that trace neither comparisons nor the network's arithmetic: two to four times
+# it, those of earlier calls counted, by programs that trace neither comparisons nor arithmetic (test/fuzz/unguided): two to four times
 # as fast, with the same sanitizers. fuzz-keep: the little of what was learned that comes to the committed corpus.
-FUZZ = CC=clang OMP=0 OPT=-O1 VARIANT=-fuzz CFLAGS="-fsanitize=fuzzer-no-link $(SANITIZERS)"
+# A session's memory is mostly blocks for large matrices: small ones take less time to make than a scan to read.
+FUZZ_SIZES = -DNN_MC=5 -DNN_KC=256
+FUZZ = CC=clang OMP=0 OPT=-O1 VARIANT=-fuzz CFLAGS="-fsanitize=fuzzer-no-link $(FUZZ_SIZES) $(SANITIZERS)"
 FUZZ_RUNS = CC=clang OMP=0 OPT=-O2 VARIANT=-fuzz-runs CFLAGS="-fsanitize=fuzzer-no-link -fno-sanitize-coverage=trace-cmp,indirect-calls \
-	-fsanitize-coverage-ignorelist=test/fuzz/unguided $(SANITIZERS)"
+	-fsanitize-coverage-ignorelist=test/fuzz/unguided $(FUZZ_SIZES) $(SANITIZERS)"
 FUZZ_SECONDS ?=
 RUNS ?=
 TARGET ?=

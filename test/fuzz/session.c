@@ -11,7 +11,10 @@ static segfm_model *begin(void) {
     io_buffer weights = {0};
     segfm_model *model = NULL;
     segfm_error error = {0};
-    fuzz_micro(&weights);
+    weights_config config = micro; /* commands are what is tried here: one patch a window, one block */
+    memcpy(config.patch, config.spatial, sizeof config.patch);
+    config.depth = 1;
+    fuzz_require(tool_formula_bytes(&config, &weights, &error) == SEGFM_OK);
     fuzz_require(segfm_model_open(weights.data, weights.size, NULL, &model, &error) == SEGFM_OK);
     io_buffer_free(&weights);
     for (size_t i = 0; i < sizeof voxels; i++) voxels[i] = (unsigned char)(i * 37 % 101);
@@ -22,7 +25,7 @@ static segfm_model *begin(void) {
     return model;
 }
 
-enum { MAX_LEN = 384 }; /* bytes of an input, says fuzz.sh to libFuzzer: every command several times */
+enum { MAX_LEN = 128 }; /* bytes of an input, says fuzz.sh to libFuzzer: a dozen commands */
 
 /* A stream that would leave the folder is none for us; nor is one that would take all day. */
 static bool is_ours(const unsigned char *bytes, size_t n) {
@@ -31,7 +34,20 @@ static bool is_ours(const unsigned char *bytes, size_t n) {
         if (bytes[i] == '/') return false;
         lines += bytes[i] == '\n';
     }
-    return lines < 64 && n <= MAX_LEN;
+    return lines < 32 && n <= MAX_LEN;
+}
+
+/* They become all that standard input has. One file serves every input, as opening one takes longer than reading it. */
+static void say(const unsigned char *bytes, size_t n) {
+    static int file = -1;
+    if (file < 0) {
+        file = open(fuzz_file("commands", bytes, n), O_WRONLY);
+        fuzz_require(file >= 0 && freopen(fuzz_path("commands"), "rb", stdin) != NULL);
+    }
+    while (getchar() != EOF) continue; /* what stands behind a quit, else still in the stream's memory */
+    clearerr(stdin);
+    fuzz_require(pwrite(file, bytes, n, 0) == (ssize_t)n && ftruncate(file, (off_t)n) == 0);
+    fuzz_require(lseek(fileno(stdin), 0, SEEK_SET) == 0);
 }
 
 FUZZ(session) {
@@ -41,14 +57,14 @@ FUZZ(session) {
     segfm_error error = {0};
     options.threads = 1;
     options.keep_objects = true;
-    options.max_clicks = 8; /* so that inputs reach the end of what there is room for, which is also sooner made */
+    options.max_clicks = 2; /* so that inputs reach the end of what there is room for, which is also sooner made */
     options.cache_bytes = 1 << 10;
     if (!is_ours(bytes, n)) return;
     if (model == NULL) {
         model = begin();
         here = open(".", O_RDONLY);
     }
-    fuzz_require(freopen(fuzz_file("commands", bytes, n), "rb", stdin) != NULL);
+    say(bytes, n);
     fuzz_require(chdir(fuzz_folder()) == 0);
     fuzz_require(tool_session(model, &options, &error) == SEGFM_OK);
     fuzz_require(fchdir(here) == 0);
