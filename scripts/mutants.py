@@ -9,11 +9,12 @@ object code is none, and another is drawn. test/mutants.txt lists changes that n
 
 What is found goes to build/mutants/results.tsv and is not done again, but for survivors with RETRY=1. FILES: a pattern, only sources
 that match. BUILDS: those in which tests run, "float tiny double threads". Ends well when 90 % are killed. Last line: N passed, N failed."""
+import collections
 import filecmp
 import glob
+import hashlib
 import json
 import os
-import random
 import re
 import resource
 import shlex
@@ -108,16 +109,20 @@ class Mutant:
 
 
 def draw(seed, pattern):
-    """All that there are, in the seed's order."""
-    mutants = []
+    """All that there are, in the order of hashes of the seed and the change: a source that changes leaves the others' places alone."""
+    mutants, seen = [], collections.Counter()
     for source in sorted(glob.glob('nn/**/*.[ch]', root_dir=ROOT, recursive=True) + glob.glob('vol/*.[ch]', root_dir=ROOT) +
                          glob.glob('io/*.[ch]', root_dir=ROOT)):
         if re.search(pattern, source):
             with open(os.path.join(ROOT, source)) as file:
                 text = file.read()
             mutants += [Mutant(source, text, *place) for place in places(text)]
-    random.Random(seed).shuffle(mutants)
-    return mutants
+
+    def rank(mutant):
+        change = (mutant.source, mutant.before, mutant.after)
+        seen[change] += 1
+        return hashlib.sha256('\t'.join((str(seed), *change, str(seen[change]))).encode()).digest()
+    return sorted(mutants, key=rank)
 
 
 # ---- building -----------------------------------------------------------------------------------------------------
