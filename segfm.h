@@ -80,8 +80,8 @@ size_t segfm_model_bytes(const segfm_model *model);
    A model's file may say that its window follows the box. Then a box begins an object with a pass over the box and what
    is around it, at the window's size, or the mean of several such looks at it (SEGFM_LOOKS), and no other; its mask is the one
    of largest expected overlap with the object (vol_expected_dice). A click outside of the box which belongs to the object makes it grow, and
-   the window follows; one outside of what the window shows which does not changes its own voxel only. Without a box such a model is shown cubes of growing size
-   around the first click and takes the one in which it is surest of what it finds for the box (segfm_report's box).
+   the window follows; one outside of what the window shows which does not changes its own voxel only. Without a box such a
+   model is shown cubes of growing size around the first click and takes the one in which it is surest of what it finds for the box (segfm_report's box).
    The logits of a voxel are what the newest of these says, in this order: clicks on the voxel itself, corrections, the mean
    of the decoder's windows. So no later click undoes an earlier one, and what a session shows depends on the scan, the box
    and the clicks in their order alone: segfm_undo gives back the very bits that were there before. */
@@ -153,8 +153,9 @@ segfm_status segfm_next_object(segfm_session *session, segfm_error *error);
 /* The current mask, 0 or 1 per voxel of the scan; all 0 before the first prompt. count: capacity of `mask`, at least the
    scan's voxels (else SEGFM_BAD_USAGE). */
 segfm_status segfm_mask(const segfm_session *session, uint8_t *mask, size_t count, segfm_error *error);
-/* The current logits; -100 outside of what the model was shown (the scan's cropped foreground, or its part around the box)
-   and before the first prompt, but at clicks. */
+/* The current logits, above 0 in the mask (where the window follows a box they are the model's less a level); -100 outside of
+   what the model was shown (the scan's cropped foreground, or its part around the box) and before the first prompt, but at
+   clicks. */
 segfm_status segfm_logits(const segfm_session *session, float *logits, size_t count, segfm_error *error);
 /* All objects of this scan, a label each, the current one last; where they overlap the later one has the voxel.
    SEGFM_BAD_USAGE without keep_objects. */

@@ -157,9 +157,8 @@ static const command commands[] = {
     {"session", command_session, "a dialogue: open, box, click, undo, … one command a line, JSON answers",
      "segfm session [-w W]\n\n"
      "  Reads commands from standard input, answers each with one JSON object on a line of standard output:\n"
-     "  ok or error, ms, voxels of the mask that changed, their bounds [x0,y0,z0,x1,y1,z1]; object_box: the box of "
-     "the\n"
-     "  object, as clicks have made it grow, or as the first click lets guess it. A bad command changes nothing.\n"
+     "  ok or error, ms, voxels of the mask that changed, their bounds [x0,y0,z0,x1,y1,z1]; object_box: the object's\n"
+     "  box, as clicks have made it grow, or as the first click lets guess it. A bad command changes nothing.\n"
      "  open [--volume K] SCAN        box [--world] x0,y0,z0,x1,y1,z1     click [--world] x,y,z,+|-\n"
      "  undo   redo   reset           next (another object, same scan)   status   quit\n"
      "  mask FILE   logits FILE       the current object; labels FILE: all objects, a label each\n"

@@ -92,7 +92,7 @@ train_augmentation train_augmentation_default(void);
 
 /* One example of a window. The caller owns the arrays (spatial). Box: bounds of what the window shows of the object, or those
    of its middle slice (vol_mask_prompt_box), then extended in y and x. Framed: vol_zoom_box of the box that the window
-   follows, those of the whole object or its middle slice with each side shifted; image: vol_zoom and vol_contrast. */
+   follows, those of the whole object or its middle slice with each side shifted, or grown; image: vol_zoom and vol_contrast. */
 typedef struct train_sample {
     real *image;
     uint8_t *truth; /* 1: inside */
