@@ -919,6 +919,8 @@ static void test_broken_pairs(void) {
         CHECK(read_refused(hdr_path, img_path, "got 239 bytes from offset 8, need 240"));
         save(img_path, img.bytes, 7, false);
         CHECK(read_refused(img_path, img_path, "vox_offset is 8, but the file ends at byte 7"));
+        save(img_path, img.bytes, 8, false);
+        CHECK(read_refused(img_path, img_path, "got 0 bytes from offset 8, need 240"));
         save(img_path, img.bytes, img.size, false);
         for (size_t n = 0; n < hdr.size; n += 29) {
             save(hdr_path, hdr.bytes, n, false);

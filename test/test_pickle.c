@@ -604,6 +604,11 @@ static void test_access(void) {
     }
     io_pickle_free(&p);
 
+    /* whole numbers of 0 to 8 bytes, two's complement */
+    const unsigned char longs[] = {0x80, 2,    ']',  '(',  0x8A, 0, 0x8A, 1, 0xFF, 0x8A, 1, 0x7F, 0x8A, 2,   0,
+                                   0x80, 0x8A, 0x08, 0xFE, 255, 255, 255, 255, 255, 255, 255, 'e', '.'};
+    EXPECT(longs, "[0,-1,127,-32768,-2]");
+
     /* {'a': 1, 'a': 2}: as in Python, the last one stays */
     const char twice[] = "\x80\x02}(X\x01\0\0\0aK\x01X\x01\0\0\0aK\x02u.";
     CHECK(io_pickle_parse((const unsigned char *)twice, sizeof twice - 1, &p, NULL) == SEGFM_OK);
@@ -613,8 +618,8 @@ static void test_access(void) {
 
 /* Escapes of protocol 0, at the ends of each length that UTF-8 has. */
 static void test_escapes(void) {
-    const char line[] = "V\\u00E9\\u007f\\u0080\\u07FF\\u0800\\uFfFf\\U00010000\\U0010ABCD\n.";
-    const char want[] = "\xC3\xA9\x7F\xC2\x80\xDF\xBF\xE0\xA0\x80\xEF\xBF\xBF\xF0\x90\x80\x80\xF4\x8A\xAF\x8D";
+    const char line[] = "V\\u00E9\\u007f\\u0080\\u07FF\\u0800\\uFfFf\\U00010000\\U0010ABCD\\a\\\n."; /* \a is none */
+    const char want[] = "\xC3\xA9\x7F\xC2\x80\xDF\xBF\xE0\xA0\x80\xEF\xBF\xBF\xF0\x90\x80\x80\xF4\x8A\xAF\x8D\\a\\";
     io_pickle p;
     if (!CHECK(io_pickle_parse((const unsigned char *)line, sizeof line - 1, &p, NULL) == SEGFM_OK)) return;
     const io_pickle_node *root = &p.nodes[p.root];

@@ -2,6 +2,7 @@
    decoder layer teacher-forced, that is fed with PyTorch's own tensors. */
 #include "../nn/segvol/segvol.h"
 #include "fixture.h"
+#include "micro.h"
 #include "random.h"
 #include "tolerances.h"
 
@@ -207,6 +208,19 @@ static void test_halves(const fixture *f) {
     network_close(&n[0]), network_close(&n[1]);
 }
 
+/* The scratch is enough for every attention of the decoder, also where clicks are more than the image's tokens. */
+static void test_scratch(void) {
+    network n = network_bound(&micro, false, weights_formula_source, 1);
+    size_t heads = micro.decoder_heads, self = micro.dim / heads, cross = micro.decoder_cross_dim / heads;
+    for (size_t sparse = 1; sparse <= 300; sparse++) {
+        size_t tokens = 1 + micro.mask_tokens + sparse, got = segvol_workspace_scratch(&n.net, sparse, 1);
+        if (!CHECK(got >= nn_attention_scratch(tokens, tokens, heads, self, 1)) ||
+            !CHECK(got >= nn_attention_scratch(n.net.tokens, tokens, heads, cross, 1)))
+            break;
+    }
+    network_close(&n);
+}
+
 /* ---- binding --------------------------------------------------------------------------------------------------- */
 
 /* Counts how often each byte of a file is said to be done with, and writes over it: it must not be read again. */
@@ -320,6 +334,7 @@ int main(void) {
     test_dense_pe(&n, &encoder);
     test_threads(&encoder);
     test_halves(&encoder);
+    test_scratch();
     test_binding(&encoder);
     network_close(&n);
     fixture_close(&encoder);
