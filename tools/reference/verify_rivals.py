@@ -1,4 +1,4 @@
-"""folds.py, rivals.py and shapes.py on made data of which the answers are known.
+"""folds.py, rivals.py, shapes.py and by_kind.py on made data of which the answers are known.
 
     verify_rivals.py        needs nibabel, scipy and scikit-image
 
@@ -15,6 +15,7 @@ import tempfile
 import nibabel
 import numpy as np
 
+import by_kind
 import folds
 import rivals
 import shapes
@@ -225,11 +226,29 @@ def check_shapes():
     check(shapes.shape_of(image, truth)['parts'] == 1, 'shapes: a speck')
 
 
+# ---- scores by kind of scan --------------------------------------------------------------------------------------------
+
+def check_by_kind(folder):
+    index, scores = os.path.join(folder, 'kinds.tsv'), os.path.join(folder, 'scores.csv')
+    with open(index, 'w', encoding='utf-8') as file:
+        file.write('file\tmodality\nin/a.nii\tCT (thick)\nin/b.nii\t(MR), T1\nin/c.nii\tCT\n')
+    with open(scores, 'w', encoding='utf-8') as file:
+        file.write('case,class,DSC_0,NSD_0,DSC_1\nx/a.nii,1,0.2,9,0.4\nx/a.nii,2,0.4,9,0.4\nx/b.nii,1,0.5,9,0.75\nx/c.nii,7,0.9,9,1\n')
+    out, end = run(by_kind, scores, index)
+    want = 'CT (2) 0.600 0.700\nMR (1) 0.500 0.750\na.nii 0.300 0.400\nb.nii 0.500 0.750\nc.nii 0.900 1.000\n'
+    check(end is None and out == want, f'by_kind: {out}')
+    check('no column HD95_0' in str(run(by_kind, scores, index, '--score', 'HD95')[1]), 'by_kind: a score that is not there')
+    with open(index, 'w', encoding='utf-8') as file:
+        file.write('file\tmodality\nin/a.nii\tCT\n')
+    check('b.nii: not in the index' in str(run(by_kind, scores, index)[1]), 'by_kind: a scan that is not there')
+
+
 def main():
     check_shapes()
     with tempfile.TemporaryDirectory() as folder:
         folder = os.path.realpath(folder)
         check_folds(folder)
+        check_by_kind(folder)
         check_rivals(folder)
     return finish()
 
