@@ -13,7 +13,8 @@
      corrections   for each click in the region, what the corrector wrote
      logits        the zoomed ones, or the low masks' mean, then the corrections in order, then the clicks (compose)
    A click changes what the decoder makes of the windows that show it and adds a correction, so undo decodes those windows again
-   without it and drops the correction. */
+   without it and drops the correction. In a window that follows the box the corrections of all clicks are made anew each time, on what the
+   decoder makes of all clicks: so a window that has moved needs no pass for each of them. */
 #include "segfm.h"
 
 #include <math.h>
@@ -764,6 +765,8 @@ static void refresh(segfm_session *s, vol_box part) {
 
 /* ---- segmentation -------------------------------------------------------------------------------------------- */
 
+static bool decodes_clicks(const segfm_session *s) { return (s->options.click_by & SEGFM_BY_DECODER) != 0; }
+
 /* How many clicks the passes that begin an object know: without a box there must be one. */
 static int clicks_to_begin(const segfm_session *s) { return s->has_box ? 0 : 1; }
 
@@ -792,19 +795,21 @@ static vol_box guess_box(segfm_session *s, vol_box click) {
     return most < 0 ? whole : best;
 }
 
-/* Zoom out, find the region, zoom in (SPEC 4): the low masks with which an object begins. */
-static segfm_status begin(segfm_session *s, segfm_error *error) {
+/* Zoom out, find the region, zoom in (SPEC 4): the low masks with which an object begins; in a window that follows a box what the decoder
+   makes of all clicks. guessed: the box of an object without one, as it was guessed before, or none: then it is guessed. */
+static segfm_status begin(segfm_session *s, vol_box guessed, segfm_error *error) {
     int clicks = clicks_to_begin(s);
     vol_box whole = vol_box_whole(s->cropped), prompt = s->has_box ? object_box(s) : into_crop(s, click_at(s, 0)->box);
     clear_result(s);
     s->pass++;
     segfm_status status = go_on(s, 0, 1, error);
     if (status != SEGFM_OK) return status;
-    if (s->net->config.frame > 0 && !s->has_box && !vol_box_is_empty(prompt)) s->guessed = guess_box(s, prompt);
+    if (s->net->config.frame > 0 && !s->has_box && !vol_box_is_empty(prompt))
+        s->guessed = vol_box_is_empty(guessed) ? guess_box(s, prompt) : guessed;
     vol_box framed = follows(s) ? followed_box(s) : vol_box_none();
     int looks = vol_box_is_empty(framed) ? 1 : most_looks(s);
     if (memcmp(&framed, &s->looks[0].box, sizeof framed) != 0 || s->look_count != looks) show(s, framed, looks);
-    decode_zoom(s, clicks);
+    decode_zoom(s, follows(s) && decodes_clicks(s) ? click_count(s) : clicks);
     compose(s, whole, 0);
     size_t n = vol_count(s->cropped);
     for (size_t i = 0; i < n; i++) s->prediction[i] = nn_sigmoid_above_half(s->logits[i]);
@@ -839,13 +844,20 @@ static int clicks_of_zoom(const segfm_session *s) {
     return clicks_to_begin(s);
 }
 
+/* Does the zoomed-out window show a voxel of the crop, in any look? */
+static bool is_shown(const segfm_session *s, vol_box voxel) {
+    bool shown = false;
+    for (int i = 0; i < s->look_count; i++) shown = shown || holds(s->looks[i].view, voxel);
+    return shown;
+}
+
 /* Decodes the windows that show a voxel (of the crop, or the box of nothing) anew, with all clicks there are; none when it
    lies outside of the view. Changes nothing when it is cancelled. *part: what of the crop may have changed. */
 static segfm_status decode_around(segfm_session *s, vol_box voxel, vol_box *part, segfm_error *error) {
     size_t low = s->net->low_voxels;
     segfm_status status = SEGFM_OK;
     *part = vol_box_none();
-    if (!holds(s->looks[0].view, voxel) || (s->options.click_by & SEGFM_BY_DECODER) == 0) return SEGFM_OK;
+    if (!is_shown(s, voxel) || !decodes_clicks(s)) return SEGFM_OK;
     if (!s->has_region || !holds(s->region, voxel)) {
         status = go_on(s, 0, 1, error);
         if (status != SEGFM_OK) return status;
@@ -927,18 +939,19 @@ static vol_box bounds_of(const segfm_session *s, const int64_t *voxels, size_t c
     return bounds;
 }
 
-/* The correction for the newest click: the corrector's step, then what spreads → *part, the bounds of what may have changed. */
-static void correct(segfm_session *s, vol_box *part) {
-    const action *click = click_at(s, click_count(s) - 1);
+/* The correction for click i, behind those of the clicks before it: the corrector's step, then what spreads → *part, the bounds of what may
+   have changed. */
+static void correct(segfm_session *s, int i, vol_box *part) {
+    const action *click = click_at(s, i);
     size_t step = s->steps, count = 0;
     *part = vol_box_none();
-    if (steps_of(s, click_count(s)) == step) return;
+    if (steps_of(s, i + 1) == step) return;
     vol_view view = {s->logits, s->cropped, corrected_part(s)};
     vol_point_click at = {.label = click->foreground};
     vol_box voxel = into_crop(s, click->box);
     for (int axis = 0; axis < 3; axis++) at.at[axis] = voxel.lo[axis] - view.frame.lo[axis];
     if (follows(s)) { /* as it has learned, it works in the window */
-        window_logits(s, click_count(s) - 1);
+        window_logits(s, i);
         view = (vol_view){s->part_logits, s->window, vol_box_whole(s->window)};
         vol_zoom_point(voxel.lo, s->looks[0].view, s->window, at.at);
     }
@@ -946,7 +959,7 @@ static void correct(segfm_session *s, vol_box *part) {
     real *logits = s->written_logits + step * s->most_written;
     if (has_corrector(s)) s->report.corrected = (int64_t)(count = corrector_step(s, &view, &at, written, logits));
     if (spreads(s)) {
-        for (size_t i = 0; i < count; i++) s->part_logits[written[i]] = logits[i];
+        for (size_t w = 0; w < count; w++) s->part_logits[written[w]] = logits[w];
         count += vol_spread(s->looks[0].image, s->part_logits, s->window, &at, s->options.threads, s->spread_scratch,
                             written + count, logits + count);
     }
@@ -955,34 +968,45 @@ static void correct(segfm_session *s, vol_box *part) {
     s->steps++;
 }
 
+/* All corrections anew, in a window that follows the box, on what the decoder makes of all clicks; then the logits of a part of the crop. */
+static void correct_all(segfm_session *s, vol_box part) {
+    vol_box written;
+    s->steps = 0;
+    for (int i = 0; i < click_count(s); i++) correct(s, i, &written);
+    compose(s, part, click_count(s));
+}
+
 /* What the newest click adds to what stands, after its decoder passes. → *part grows by what may have changed. */
 static void finish_click(segfm_session *s, vol_box *part) {
-    vol_box written;
-    correct(s, &written);
-    if (follows(s) && !vol_box_is_empty(written)) compose(s, written, click_count(s));
-    else overlay(s, click_count(s));
-    *part = vol_box_union(*part, written);
-    *part = vol_box_union(*part, into_crop(s, click_at(s, click_count(s) - 1)->box));
+    int newest = click_count(s) - 1;
+    vol_box voxel = into_crop(s, click_at(s, newest)->box), written = s->looks[0].view;
+    if (follows(s) && is_shown(s, voxel)) correct_all(s, written);
+    else {
+        correct(s, newest, &written);
+        overlay(s, newest + 1);
+    }
+    *part = vol_box_union(vol_box_union(*part, written), voxel);
 }
 
 static segfm_status add_click(segfm_session *s, vol_box *part, segfm_error *error) {
     int clicks = click_count(s);
     segfm_status status = decode_around(s, into_crop(s, click_at(s, clicks - 1)->box), part, error);
     if (status != SEGFM_OK) return status;
-    if (!vol_box_is_empty(*part)) compose(s, *part, clicks - 1);
+    if (!follows(s) && !vol_box_is_empty(*part)) compose(s, *part, clicks - 1);
     finish_click(s, part);
     return SEGFM_OK;
 }
 
-/* Makes the object's result from nothing, action by action. */
-static segfm_status rebuild(segfm_session *s, segfm_error *error) {
+/* Makes the object's result from nothing, action by action. guessed: as in begin. */
+static segfm_status rebuild(segfm_session *s, vol_box guessed, segfm_error *error) {
     vol_box part = vol_box_whole(s->cropped);
     int end = s->cursor, clicks = click_count(s);
     segfm_status status = SEGFM_OK;
     clear_result(s);
     if (s->has_box || clicks > 0) {
-        status = begin(s, error);
-        for (int i = 0; status == SEGFM_OK && i < clicks; i++) {
+        status = begin(s, guessed, error);
+        if (status == SEGFM_OK && follows(s) && clicks > 0) correct_all(s, s->looks[0].view);
+        for (int i = 0; status == SEGFM_OK && !follows(s) && i < clicks; i++) {
             s->cursor = end - clicks + i + 1; /* as it was then */
             if (i < clicks_to_begin(s)) finish_click(s, &part);
             else status = add_click(s, &part, error);
@@ -1022,7 +1046,7 @@ static segfm_status move_window(segfm_session *s, segfm_error *error) {
     segfm_status status = go_on(s, 0, 1, error);
     if (status != SEGFM_OK) return status;
     s->options.progress = NULL;
-    status = rebuild(s, error);
+    status = rebuild(s, s->guessed, error);
     s->options.progress = progress;
     return status;
 }
@@ -1034,7 +1058,9 @@ static segfm_status do_next(segfm_session *s, segfm_error *error) {
     s->cursor++;
     find_object(s);
     bool adds = is_click && click_count(s) > clicks_to_begin(s), moves = adds && must_move(s);
-    segfm_status status = moves ? move_window(s, error) : adds ? add_click(s, &part, error) : rebuild(s, error);
+    segfm_status status = moves  ? move_window(s, error)
+                          : adds ? add_click(s, &part, error)
+                                 : rebuild(s, vol_box_none(), error);
     if (status != SEGFM_OK) {
         s->cursor--;
         find_object(s);
@@ -1104,9 +1130,10 @@ segfm_status segfm_undo(segfm_session *s, segfm_error *error) {
             return status;
         }
         s->steps = steps_of(s, click_count(s));
-        compose(s, vol_box_whole(s->cropped), click_count(s));
+        if (follows(s)) correct_all(s, vol_box_whole(s->cropped));
+        else compose(s, vol_box_whole(s->cropped), click_count(s));
     } else {
-        status = rebuild(s, error);
+        status = rebuild(s, vol_box_none(), error);
         if (status != SEGFM_OK) {
             abandon(s);
             return status;

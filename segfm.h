@@ -76,11 +76,12 @@ size_t segfm_model_bytes(const segfm_model *model);
         are kept; a click outside of the region goes to the pass over the whole scan);
      2. lets the corrector, a GRU that remembers the clicks before, write new logits to up to 2K voxels of the region;
      3. where the window follows a box, spreads to the voxels around it that are as bright and labelled otherwise (vol_spread);
+        there 2 and 3 are done anew for all clicks in their order, on what the decoder makes of all;
      4. gives its own voxel its label, for certain.
    A model's file may say that its window follows the box. Then a box begins an object with a pass over the box and what
    is around it, at the window's size, or the mean of several such looks at it (SEGFM_LOOKS), and no other; its mask is the one
    of largest expected overlap with the object (vol_expected_dice). A click outside of the box which belongs to the object makes it grow, and
-   the window follows; one outside of what the window shows which does not changes its own voxel only. Without a box such a
+   the window follows; one outside of what the looks show which does not changes its own voxel only. Without a box such a
    model is shown cubes of growing size around the first click and takes the one in which it is surest of what it finds for the box (segfm_report's box).
    The logits of a voxel are what the newest of these says, in this order: clicks on the voxel itself, corrections, the mean
    of the decoder's windows. So no later click undoes an earlier one, and what a session shows depends on the scan, the box
@@ -177,7 +178,7 @@ typedef struct segfm_report {
     int64_t changed;   /* voxels of the mask that are not what they were … */
     int64_t changed_box[6]; /* … and their bounds */
     int64_t inside;         /* voxels of the mask */
-    int64_t corrected;      /* voxels that the last click's correction wrote; 0 when there was none */
+    int64_t corrected;      /* voxels that the newest click's correction wrote now; 0 when there was none */
     int64_t clicks;         /* of this object */
     int64_t objects;        /* finished by segfm_next_object */
     bool has_box, can_undo, can_redo;

@@ -188,14 +188,12 @@ static bool moves_window(const dialogue *d, int end) {
            after > before;
 }
 
-/* How often the decoder runs for a window that follows the box: in all looks for a click that it shows, for none beside it; where the
-   object is made anew, for the box and for each of its clicks that the window shows by now; and for what a guess looks at. */
-static int64_t most_decoded(const dialogue *d, const int64_t view[6], bool anew) {
-    int first = object_start(d);
-    int64_t shown = 0, box[6], tries;
+/* How often at most the decoder runs for a window that follows the box: once in each look, however many clicks there are; and where the
+   object is made anew, for what a guess looks at. */
+static int64_t most_decoded(const dialogue *d, bool anew) {
+    int64_t box[6], tries;
     first_box(d, d->cursor, box, &tries);
-    for (int i = first + 1; i < d->cursor; i++) shown += is_in(d->calls[i].at, view);
-    return anew ? tries + looks_of(d) * (1 + shown) : looks_of(d);
+    return looks_of(d) + (anew ? tries : 0);
 }
 
 /* Outside of what the window shows there are the clicks and nothing else; inside there are logits of the network. */
@@ -216,11 +214,10 @@ static void check_view(const dialogue *d, bool moved, bool click) {
     segfm_last_report(d->session, &r);
     CHECK(empty && (full || d->cursor == object_start(d)));
     if (!follows) return;
-    bool decodes = (d->options.click_by & SEGFM_BY_CORRECTOR) == 0; /* CORRECTOR alone: no click is decoded */
-    bool begins = d->cursor - object_start(d) == 1, guessed = d->calls[object_start(d)].kind == CLICK;
-    int64_t most = decodes ? most_decoded(d, view, moved || begins || !click) : looks_of(d);
-    CHECK(r.windows == 0 && r.region[0] == -1 && (r.decoded <= most || (guessed && !decodes)));
-    if (moved) CHECK(guessed ? r.decoded >= most : r.encoded == looks_of(d) && r.decoded == most);
+    bool begins = d->cursor - object_start(d) == 1;
+    int64_t most = most_decoded(d, begins || !(moved || click));
+    CHECK(r.windows == 0 && r.region[0] == -1 && r.decoded <= most);
+    if (moved) CHECK(r.encoded == looks_of(d) && r.decoded == looks_of(d));
 }
 
 /* A session that hears the object's calls and nothing else shows the same bits. */

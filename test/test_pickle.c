@@ -605,8 +605,8 @@ static void test_access(void) {
     io_pickle_free(&p);
 
     /* whole numbers of 0 to 8 bytes, two's complement */
-    const unsigned char longs[] = {0x80, 2,    ']',  '(',  0x8A, 0, 0x8A, 1, 0xFF, 0x8A, 1, 0x7F, 0x8A, 2,   0,
-                                   0x80, 0x8A, 0x08, 0xFE, 255, 255, 255, 255, 255, 255, 255, 'e', '.'};
+    const unsigned char longs[] = {0x80, 2,    ']',  '(',  0x8A, 0,   0x8A, 1,   0xFF, 0x8A, 1,   0x7F, 0x8A, 2,
+                                   0,    0x80, 0x8A, 0x08, 0xFE, 255, 255,  255, 255,  255,  255, 255,  'e',  '.'};
     EXPECT(longs, "[0,-1,127,-32768,-2]");
 
     /* {'a': 1, 'a': 2}: as in Python, the last one stays */

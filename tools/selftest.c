@@ -1100,7 +1100,7 @@ static const vector vectors[] = {
     {"tiny-session", 0x92bc7771b3f8b40dU, run_session},
     {"training", 0xb85eb4a372674f1dU, run_training},
     {"tiny-clicks", 0x41501bde6d539032U, run_clicks},
-    {"tiny-framed", 0xb7e9581c72c665e4U, run_framed},
+    {"tiny-framed", 0x580076bb766cdda0U, run_framed},
 };
 static const vector full_vectors[] = {
     {"full-layer", 0xc29ff732b0384ca0U, run_full_layer},
