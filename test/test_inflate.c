@@ -295,9 +295,9 @@ static void test_fixed_code(void) {
     put_fixed_distance(&s, 1); /* distance 2 with one byte there */
     put_fixed(&s, 256);
     CHECK_BAD(&s, "a distance that reaches before the first byte");
-    s = (stream){0};
+    s = (stream){0}; /* the symbol is whole where the input ends: 3 + 8 + 5 bits */
     put(&s, 3, 3);
-    put_fixed(&s, 285); /* its 8 bits and the distance's 5 fill the second byte: the symbol is whole where the input ends */
+    put_fixed(&s, 285);
     put_fixed_distance(&s, 0);
     CHECK_BAD(&s, "a distance that reaches before the first byte");
 }
