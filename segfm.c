@@ -940,7 +940,7 @@ static vol_box bounds_of(const segfm_session *s, const int64_t *voxels, size_t c
 }
 
 /* The correction for click i, behind those of the clicks before it: the corrector's step, then what spreads → *part, the bounds of what may
-   have changed. */
+   have changed in the crop; none in a window that follows the box, where all of it may. */
 static void correct(segfm_session *s, int i, vol_box *part) {
     const action *click = click_at(s, i);
     size_t step = s->steps, count = 0;
@@ -964,7 +964,7 @@ static void correct(segfm_session *s, int i, vol_box *part) {
                             written + count, logits + count);
     }
     s->written_count[step] = count;
-    *part = follows(s) ? s->looks[0].view : bounds_of(s, written, count);
+    if (!follows(s)) *part = bounds_of(s, written, count);
     s->steps++;
 }
 
@@ -1129,9 +1129,10 @@ segfm_status segfm_undo(segfm_session *s, segfm_error *error) {
             find_object(s);
             return status;
         }
+        vol_box whole = vol_box_whole(s->cropped);
         s->steps = steps_of(s, click_count(s));
-        if (follows(s)) correct_all(s, vol_box_whole(s->cropped));
-        else compose(s, vol_box_whole(s->cropped), click_count(s));
+        if (follows(s)) correct_all(s, whole);
+        else compose(s, whole, click_count(s));
     } else {
         status = rebuild(s, vol_box_none(), error);
         if (status != SEGFM_OK) {
