@@ -172,7 +172,7 @@ $(BUILD)/fuzz/%: test/fuzz/%.c $(BUILD)/libtools.a $(BUILD)/libsegfm.a
 fuzzers: $(FUZZERS)
 fuzz-smoke:
 	@$(MAKE) --no-print-directory -s -j2 $(FUZZ) fuzzers
-	@TARGET="$(TARGET)" scripts/fuzz.sh $$($(MAKE) -s $(FUZZ) print-build) $(or $(FUZZ_SECONDS),5)
+	@TARGET="$(TARGET)" JOBS=$${JOBS:-2} scripts/fuzz.sh $$($(MAKE) -s $(FUZZ) print-build) $(or $(FUZZ_SECONDS),60)
 fuzz:
 	@$(MAKE) --no-print-directory -s -j2 $(if $(RUNS),$(FUZZ_RUNS),$(FUZZ)) fuzzers
 	@TARGET="$(TARGET)" RUNS="$(RUNS)" KEEP=1 scripts/fuzz.sh $$($(MAKE) -s $(if $(RUNS),$(FUZZ_RUNS),$(FUZZ)) print-build) \
@@ -305,7 +305,7 @@ help:
 	@echo 'make conformance  equal hashes from all compilers, levels, threads, machines? (installs them where apt may; QUICK=1: a third)'
 	@echo 'make sanitize   the tests under address and undefined-behaviour sanitizers'
 	@echo 'make malformed  800 bad files given to the command, cut and flipped ones to the parsers, also under the sanitizers'
-	@echo 'make fuzz-smoke  libFuzzer on every parser: the corpus, then a few seconds each (FUZZ_SECONDS=5)'
+	@echo 'make fuzz-smoke  libFuzzer on every parser: the corpus, then a minute each, two at a time (FUZZ_SECONDS=60)'
 	@echo 'make fuzz       for long (FUZZ_SECONDS=3600 each, or until each has RUNS=10000000 executions behind it, earlier calls counted;'
 	@echo '                TARGET=nifti: that parser alone); make corpus, make fuzz-keep: what it begins with'
 	@echo 'make soak       10,000 random commands to a session, memory watched; the library the same under the sanitizers'

@@ -3,7 +3,16 @@
 # TARGET: that one alone. KEEP=1: what it learns stays in build/fuzz/learned for the next time. Inputs that break something:
 # build/fuzz/found. RUNS=N: in place of SECONDS until each has N executions behind it, in all calls together; their number is in
 # build/fuzz/executed. A broken-off call loses at most its last million; a finding sets the target's number back to none.
+# JOBS: so many targets at a time, 1.
 cd "$(dirname "$0")/.." || exit 1
+if [ "${JOBS:-1}" -gt 1 ] && [ -z "${TARGET:-}" ]; then # this script once for each target; here their lines and one sum
+    targets=$(basename -s .c test/fuzz/*.c)
+    echo "$targets" | JOBS=1 xargs -P "$JOBS" -I '{}' env TARGET='{}' scripts/fuzz.sh "$@" |
+        awk -v wanted="$(echo "$targets" | wc -l)" '/^[0-9]+ passed, [0-9]+ failed$/ { p += $1; f += $3; sums++; next }
+            { print; fflush() }
+            END { f += wanted - sums; print p + 0 " passed, " f + 0 " failed"; exit f > 0 }'
+    exit
+fi
 build=$1 seconds=$2 runs=${RUNS:-0} passed=0 failed=0
 mkdir -p build/fuzz/found build/fuzz/logs build/fuzz/executed || exit 1
 # Targets that need files write them into memory where there is such a folder.
