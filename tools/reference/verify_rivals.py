@@ -1,4 +1,4 @@
-"""folds.py, rivals.py, shapes.py, by_kind.py and pseudo_labels.py on made data of which the answers are known.
+"""folds.py, rivals.py, shapes.py and by_kind.py on made data of which the answers are known.
 
     verify_rivals.py        needs nibabel, scipy and scikit-image
 
@@ -17,7 +17,6 @@ import numpy as np
 
 import by_kind
 import folds
-import pseudo_labels
 import rivals
 import shapes
 from checks import check, finish
@@ -244,46 +243,6 @@ def check_by_kind(folder):
     check('b.nii: not in the index' in str(run(by_kind, scores, index)[1]), 'by_kind: a scan that is not there')
 
 
-# ---- labels that nobody drew --------------------------------------------------------------------------------------------
-
-def overlap(labels, mask):
-    """The best DSC of a label with a mask."""
-    return max((2 * (mask & (labels == l)).sum() / (mask.sum() + (labels == l).sum()) for l in np.unique(labels[labels > 0])), default=0)
-
-
-def check_pseudo_labels(folder):
-    """A bright ellipsoid and a dark block in noise, and 27 specks far from both: each stands out in its way."""
-    scan = Scan(folder, 'objects', (36, 40, 64))
-    scan.image += np.random.default_rng(5).integers(-6, 7, scan.image.shape, np.int16)
-    ball, brick = inside(scan.truth.shape, (18, 12, 14), (17, 19, 21)), block(scan.truth.shape, (12, 24, 8), (23, 35, 23))
-    corners = np.stack(np.meshgrid([6, 16, 26], [6, 16, 26], [36, 46, 56], indexing='ij'), -1).reshape(-1, 3)
-    dots = np.logical_or.reduce([block(scan.truth.shape, c, c + 2) for c in corners])
-    for mask, brightness in ((ball, 120), (brick, 10), (dots, 110)):
-        scan.image[mask] += np.int16(brightness - 60)
-    listing, out = os.path.join(folder, 'scans.tsv'), [os.path.join(folder, name) for name in ('once', 'again', 'other')]
-    with open(listing, 'w', encoding='utf-8') as file:
-        file.write(os.path.join(folder, scan.save().replace('\t', f'\t{folder}/')))
-    for place, seed in zip(out, (1, 1, 2)):
-        check(run(pseudo_labels, listing, place, seed)[1] is None, f'pseudo_labels: seed {seed}')
-    maps = [{kind: np.asarray(nibabel.load(os.path.join(place, f'objects-{kind}.nii.gz')).dataobj).T for kind in ('edges', 'levels', 'specks')}
-            for place in out]
-    for place, made in zip(out, maps):
-        for kind, least in (('edges', 0.9), ('levels', 0.65)):  # measured: at least 0.95, 0.71
-            for name, mask in (('ball', ball), ('block', brick)):
-                check(overlap(made[kind], mask) >= least, f'pseudo_labels: {kind}, {name}: {overlap(made[kind], mask)}')
-        found, small = made['specks'] > 0, int((dots & (made['specks'] > 0)).sum())
-        check(small >= 0.3 * found.sum(), f'pseudo_labels: specks: {small} of {found.sum()}')  # measured: 0.45; by chance 0.01
-        for kind, labels in made.items():
-            counts = np.bincount(labels.ravel())[1:]
-            check(labels.dtype == np.uint8 and counts.min() >= 0.9 * pseudo_labels.SMALLEST, f'pseudo_labels: {kind}: {counts}')
-        with open(os.path.join(place, 'list.tsv'), encoding='utf-8') as file:
-            pairs = [line.rstrip('\n').split('\t') for line in file]
-        check([os.path.basename(b) for _, b in pairs] == [f'objects-{kind}.nii.gz' for kind in made] and
-              all(a == os.path.join(folder, 'objects.nii') and os.path.isfile(b) for a, b in pairs), f'pseudo_labels: list: {pairs}')
-    check(all((maps[0][kind] == maps[1][kind]).all() for kind in maps[0]), 'pseudo_labels: the same seed, other labels')
-    check(any((maps[0][kind] != maps[2][kind]).any() for kind in maps[0]), 'pseudo_labels: another seed, the same labels')
-
-
 def main():
     check_shapes()
     with tempfile.TemporaryDirectory() as folder:
@@ -291,7 +250,6 @@ def main():
         check_folds(folder)
         check_by_kind(folder)
         check_rivals(folder)
-        check_pseudo_labels(folder)
     return finish()
 
 
