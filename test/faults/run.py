@@ -118,8 +118,8 @@ class World:
         assert without_ms(first.out) == without_ms(second.out) and self.same(first.files, second.files), scenario.name
         assert all(name in first.files and first.files[name] != OLD for name in scenario.old), scenario.name
 
-    def folder(self):
-        path = os.path.join(self.scratch, self.s.name, str(os.getpid()))
+    def folder(self, of=""):
+        path = os.path.join(self.scratch, self.s.name, str(os.getpid()) + of)
         os.makedirs(path, exist_ok=True)
         return path
 
@@ -132,8 +132,8 @@ class World:
         with open(self.segfm, "rb") as f:
             return dict(self.inputs, **{"bin/segfm": f.read()})
 
-    def fresh(self, files=None):
-        folder = self.folder()
+    def fresh(self, files=None, of=""):
+        folder = self.folder(of)
         empty(folder)
         os.chmod(folder, 0o755)
         fill(folder, self.files_with_program())
@@ -185,10 +185,12 @@ class World:
         return problems
 
     def session_without(self, missing):
-        """The session without these commands: what must stand when they failed."""
+        """The session without these commands: what must stand when they failed. In another folder: that of the fault may still be
+        without room, or locked, and will be looked at again."""
         if missing not in self.sessions:
             lines = [line for i, line in enumerate(self.s.stdin.split(b"\n")) if i not in missing]
-            self.sessions[missing] = self.run(self.s.arguments, stdin=b"\n".join(lines))
+            folder = self.fresh(of="-without")
+            self.sessions[missing] = self.execute(folder, self.s.arguments, env=environment(), stdin=b"\n".join(lines))
         return self.sessions[missing]
 
     def check_session(self, got, codes, reason):
